@@ -1,0 +1,1 @@
+//! Placeholder for the agent room; see docs/architecture.md.

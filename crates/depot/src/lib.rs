@@ -1,0 +1,1 @@
+//! Placeholder for the depot room; see docs/architecture.md.

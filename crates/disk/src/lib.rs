@@ -1,0 +1,1 @@
+//! Placeholder for the disk room; see docs/architecture.md.

@@ -1,0 +1,1 @@
+//! Placeholder for the grid room; see docs/architecture.md.

@@ -1,0 +1,2 @@
+//! The `gridgate` command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Placeholder for the machine room; see docs/architecture.md.

@@ -1,0 +1,1 @@
+//! Placeholder for the net room; see docs/architecture.md.

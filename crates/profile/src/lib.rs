@@ -1,0 +1,1 @@
+//! Placeholder for the profile room; see docs/architecture.md.

@@ -1,0 +1,15 @@
+//! The messages that gridgate's parts exchange, and nothing else: no behaviour,
+//! no files, no network.
+//!
+//! | module | between |
+//! |---|---|
+//! | [`node_profile`] | compiler → install server → agent |
+//! | [`agent_api`] | agent ↔ install server (HTTPS, JSON) |
+//! | [`site_api`] | command line ↔ site daemon (HTTP and JSON on a Unix socket) |
+//!
+//! All types are serialised with `serde_json`. Unknown fields are accepted when
+//! reading, so that an older agent understands a newer server.
+
+pub mod agent_api;
+pub mod node_profile;
+pub mod site_api;

@@ -1,0 +1,1 @@
+//! Command line ↔ site daemon: HTTP and JSON on a Unix socket.

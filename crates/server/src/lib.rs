@@ -1,0 +1,1 @@
+//! Placeholder for the server room; see docs/architecture.md.

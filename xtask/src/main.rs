@@ -1,0 +1,2 @@
+//! The developer's entry.
+fn main() {}
