@@ -1,1 +1,32 @@
-//! Placeholder for the profile room; see docs/architecture.md.
+//! The site profile: from `site.toml` and component folders to what each node
+//! must be.
+//!
+//! ```text
+//! SiteFiles ─parse_site→ Site ─compile(facts)→ Compiled { CompiledNode { NodeProfile, machine, … } }
+//! ```
+//!
+//! The crate is pure: it reads no file and opens no connection; the caller hands
+//! in texts and gets values back. Equal input gives equal output. Whatever is
+//! wrong with the input comes back as [`Faults`]: all at once, each with its place.
+//!
+//! | module | what stands there |
+//! |---|---|
+//! | [`site`] | the site as declared, inheritance resolved |
+//! | [`fault`] | located faults and how they are shown |
+//! | [`compile`] | templates applied: one node profile per node |
+//! | [`component`] | component files |
+
+pub mod compile;
+pub mod fault;
+pub mod init;
+pub mod site;
+pub mod source;
+
+pub use compile::{
+    Compiled, CompiledNode, Facts, Port, Protocol, SecretFormat, SecretSpec, compile,
+};
+pub use fault::{Fault, FaultCode, Faults};
+pub use init::init_text;
+pub use site::{
+    ComponentFiles, DataDisk, GridUser, Node, Publish, Security, Site, SiteFiles, Vmm, parse_site,
+};

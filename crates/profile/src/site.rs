@@ -1,0 +1,172 @@
+//! The site: what `site.toml` declares, with everything inherited and every
+//! default filled in.
+//!
+//! This module holds data only; the reading stands in the modules beside it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+use crate::fault::Faults;
+
+/// The files of one component folder: path within the folder → bytes.
+pub type ComponentFiles = BTreeMap<String, Vec<u8>>;
+
+/// A site's files as the caller read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SiteFiles {
+    /// Name of the profile's file, for faults.
+    pub name: String,
+    /// Text of `site.toml`.
+    pub text: String,
+    /// The site's own components: what stands in `components/` beside it.
+    pub components: BTreeMap<String, ComponentFiles>,
+}
+
+/// Which virtual machine monitor runs a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vmm {
+    /// The best that works on this host.
+    #[default]
+    Auto,
+    /// User-Mode Linux.
+    Uml,
+    /// QEMU.
+    Qemu,
+}
+
+/// How strictly a User-Mode-Linux kernel keeps its own processes apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// Faster; for nodes where only the site's own services run.
+    #[default]
+    Seccomp,
+    /// Slower and stricter; for nodes where strangers log in.
+    Ptrace,
+}
+
+/// A port of a node made reachable from outside the site network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Publish {
+    /// Where the host listens.
+    pub listen: SocketAddr,
+    /// TCP port of the node.
+    pub port: u16,
+}
+
+/// A further disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataDisk {
+    /// Name, unique within the node.
+    pub name: String,
+    /// Size in bytes, whole MiB.
+    pub size: u64,
+    /// Where the node mounts it.
+    pub mount: String,
+}
+
+impl DataDisk {
+    /// Label of its GPT partition.
+    pub fn partition_label(&self) -> String {
+        format!("gridgate-data-{}", self.name)
+    }
+}
+
+/// A person who may use the grid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GridUser {
+    /// Login name.
+    pub name: String,
+    /// Numeric id, the same on every node; the group has the same.
+    pub uid: u32,
+    /// Full name, as in the certificate's subject.
+    pub full_name: String,
+}
+
+/// One node with everything it inherits.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name without the domain.
+    pub name: String,
+    /// Role name.
+    pub role: String,
+    /// Address on the site network.
+    pub address: Ipv4Addr,
+    /// Ethernet address, `02:…`, lower case.
+    pub mac: String,
+    /// Memory in bytes, whole MiB.
+    pub memory: u64,
+    /// Size of the root disk in bytes, whole MiB.
+    pub disk: u64,
+    /// Swap in bytes, whole MiB; 0 for none.
+    pub swap: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// Virtual machine monitor.
+    pub vmm: Vmm,
+    /// Security mode of a User-Mode-Linux machine.
+    pub security: Security,
+    /// Published ports.
+    pub publish: Vec<Publish>,
+    /// Further disks.
+    pub data: Vec<DataDisk>,
+}
+
+/// A whole site.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Site name.
+    pub name: String,
+    /// DNS domain.
+    pub domain: String,
+    /// Mirror of the Debian archive, where the profile names one.
+    pub mirror: Option<String>,
+    /// Time zone, `UTC` when not given.
+    pub time_zone: String,
+    /// Site network.
+    pub prefix: Ipv4Net,
+    /// The install server's address on it.
+    pub server: Ipv4Addr,
+    /// Grid users, by name.
+    pub users: Vec<GridUser>,
+    /// Nodes, in the profile's order.
+    pub nodes: Vec<Node>,
+}
+
+impl Site {
+    /// Subject of the site's CA, from the root down.
+    pub fn ca_subject(&self) -> Vec<(String, String)> {
+        vec![("O".into(), self.domain.clone()), ("CN".into(), format!("{} Test CA", self.name))]
+    }
+
+    /// Subject of a node's host certificate, from the root down.
+    pub fn host_subject(&self, node: &str) -> Vec<(String, String)> {
+        vec![("O".into(), self.domain.clone()), ("CN".into(), format!("{node}.{}", self.domain))]
+    }
+
+    /// Subject of a grid user's certificate, from the root down.
+    pub fn user_subject(&self, user: &GridUser) -> Vec<(String, String)> {
+        vec![
+            ("O".into(), self.domain.clone()),
+            ("OU".into(), "People".into()),
+            ("CN".into(), user.full_name.clone()),
+        ]
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+}
+
+/// Reads and checks a site's files.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub fn parse_site(_files: &SiteFiles) -> Result<Site, Faults> {
+    Err(Faults::default())
+}
