@@ -1,1 +1,37 @@
-//! Placeholder for the depot room; see docs/architecture.md.
+//! Debian archive access, package store, lock, root trees and role images.
+//!
+//! ```text
+//! InRelease ─signature→ Packages.xz ─hash→ index ─bootstrap→ base root ─apt→ pins ─hash→ packages
+//!                                                                └──── common root ── role roots ── images
+//! ```
+//!
+//! The depot is content-addressed and shared by all sites of a host. Whatever it
+//! holds under its final name is complete: everything is written below `temp/`
+//! and renamed. It never runs anything of a package outside a [`chamber`], never
+//! mounts anything in the host's mount namespace, and knows no nodes and no VMs.
+//!
+//! | folder | content |
+//! |---|---|
+//! | `packages/<aa>/<sha256>.deb` | packages, checked |
+//! | `index/` | signed release files and package indexes, checked |
+//! | `roots/<key>/` | root trees: base and what the roles of a site share |
+//! | `images/<key>/` | `image.ext4` and `image.json`, its inputs |
+//! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
+//! | `temp/` | what is being made; removed by the next run |
+
+mod depot;
+mod error;
+mod image;
+mod lock;
+mod mirrors;
+mod progress;
+
+pub use depot::{Depot, Uml, chamber_main};
+pub use error::DepotError;
+pub use image::{
+    Built, Difference, Explanation, Input, Overlay, OverlayFile, OverlayLink, RoleImage,
+    RoleImageRequest,
+};
+pub use lock::{Lock, LockError, PinnedPackage};
+pub use mirrors::{MirrorError, Mirrors};
+pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};
