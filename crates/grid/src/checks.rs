@@ -27,7 +27,7 @@ use expectation::Expectation;
 
 pub use judge::judge;
 pub use operation::DELETE_COMMAND;
-pub use plan::{UNMAPPED_CERTIFICATE, UNMAPPED_KEY, site_checks};
+pub use plan::{UNMAPPED_CERTIFICATE, UNMAPPED_KEY, UNMAPPED_NAME, site_checks};
 pub use schedule::{AT_ONCE, Schedule, Skipped};
 
 /// A node that the checks speak to.
