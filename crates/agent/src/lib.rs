@@ -18,9 +18,19 @@
 //! |---|---|
 //! | [`image`] | texts that a role image must contain |
 
+#![allow(dead_code)]
 use std::path::PathBuf;
 
+mod accounts;
+mod client;
+mod identity;
 pub mod image;
+mod login;
+mod netlink;
+mod network;
+mod place;
+mod process;
+mod state;
 
 /// Where the agent finds its things.
 #[derive(Clone, Debug, PartialEq, Eq)]
