@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
@@ -60,19 +61,41 @@ impl LoopDevice {
         }
     }
 
-    /// Number, name and length of each partition that the kernel sees.
+    /// Number, name and length of each partition. A kernel that was built without this
+    /// kind of table is given the partitions by `partx`, which reads it on its own.
     pub fn partitions(&self) -> Vec<(u32, String, u64)> {
-        let folder = PathBuf::from("/sys/block").join(&self.name);
+        if kernel_reads_tables() { self.partitions_of_kernel() } else { self.partitions_of_partx() }
+    }
+
+    fn partitions_of_kernel(&self) -> Vec<(u32, String, u64)> {
         let mut partitions = Vec::new();
         for number in 1..=128 {
-            let folder = folder.join(format!("{}p{number}", self.name));
-            let Ok(uevent) = std::fs::read_to_string(folder.join("uevent")) else { break };
+            let folder = format!("/sys/block/{0}/{0}p{number}", self.name);
+            let Ok(uevent) = std::fs::read_to_string(format!("{folder}/uevent")) else { break };
             let name = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME=")).unwrap();
-            let sectors = std::fs::read_to_string(folder.join("size")).unwrap();
-            let length = sectors.trim().parse::<u64>().unwrap() * 512;
-            partitions.push((number, name.to_owned(), length));
+            partitions.push((number, name.to_owned(), self.length(number)));
         }
         partitions
+    }
+
+    fn partitions_of_partx(&self) -> Vec<(u32, String, u64)> {
+        let device = format!("/dev/{}", self.name);
+        run(Command::new("partx").arg("--add").arg(&device));
+        let listing = run(Command::new("partx")
+            .args(["--raw", "--noheadings", "-o", "NR,NAME"])
+            .arg(&device));
+        let partition = |line: &str| {
+            let (number, name) = line.split_once(' ').unwrap();
+            let number = number.parse().unwrap();
+            (number, name.to_owned(), self.length(number))
+        };
+        listing.lines().map(partition).collect()
+    }
+
+    /// As the kernel says, whoever told it.
+    fn length(&self, number: u32) -> u64 {
+        let path = format!("/sys/block/{0}/{0}p{number}/size", self.name);
+        std::fs::read_to_string(path).unwrap().trim().parse::<u64>().unwrap() * 512
     }
 
     pub fn partition_device(&self, number: u32) -> PathBuf {
@@ -85,4 +108,16 @@ impl Drop for LoopDevice {
         // SAFETY: this request takes no argument.
         unsafe { libc::ioctl(self.device.as_raw_fd(), LOOP_CLR_FD as _) };
     }
+}
+
+fn kernel_reads_tables() -> bool {
+    let configuration = Command::new("zcat").arg("/proc/config.gz").output().unwrap();
+    let text = String::from_utf8_lossy(&configuration.stdout);
+    !text.contains("# CONFIG_EFI_PARTITION is not set")
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
