@@ -24,6 +24,9 @@ mod subject;
 mod subject_hash;
 mod validity;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::SiteCa;
 pub use error::CaError;
 pub use identity::ServerIdentity;

@@ -21,6 +21,9 @@ mod schedule;
 mod script;
 mod transcript;
 
+#[cfg(test)]
+mod tests;
+
 use gridgate_protocol::site_api::CheckOutcome;
 
 use expectation::Expectation;

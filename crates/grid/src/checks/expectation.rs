@@ -21,8 +21,8 @@ pub(crate) enum Claim {
     RanOn { host: Host },
     /// A job told the host name of a worker, and its Slurm job's number.
     RanOnWorker { workers: Vec<String>, domain: String },
-    /// The user's directory could be listed.
-    Listed { url: String },
+    /// A listing of this URL has this entry.
+    Listed { url: String, entry: String },
     /// A file that was put can be seen.
     Put,
     /// What came back has the checksum of what was sent.
@@ -36,10 +36,13 @@ pub(crate) enum Claim {
 }
 
 /// A service that refuses strangers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// The gatekeeper on the CE.
     Gram,
     /// The GridFTP server on the SE.
-    GridFtp,
+    GridFtp {
+        /// What a listing shows to those who may see it.
+        entry: String,
+    },
 }

@@ -40,7 +40,7 @@ fn find(claim: &Claim, transcript: &Transcript) -> Finding {
         Claim::RanOnWorker { workers, domain } => {
             ran_on_worker(step(transcript, "job")?, workers, domain)
         }
-        Claim::Listed { url } => listed(step(transcript, "list")?, url),
+        Claim::Listed { url, entry } => listed(step(transcript, "list")?, url, entry),
         Claim::Put => put(transcript),
         Claim::SameContent { what } => {
             same_content(transcript).map(|sum| format!("{what}, with the same SHA-256 {sum}…"))
@@ -170,13 +170,8 @@ fn wrong_job(step: &Step, wanted: &str) -> String {
     format!("{wanted} was expected, but {}", failed(step))
 }
 
-fn listed(step: &Step, url: &str) -> Finding {
-    // The directory's URL comes first, and only once the server has answered.
-    let mut lines = step.lines();
-    if lines.next() != Some(url) || step.exit != Some(0) {
-        return Err(failed(step));
-    }
-    Ok(format!("{url} has {} entries", lines.count()))
+fn listed(step: &Step, url: &str, entry: &str) -> Finding {
+    if shows(step, entry) { Ok(format!("{url} shows {entry}")) } else { Err(failed(step)) }
 }
 
 /// The names of the files that the check uses.
@@ -282,53 +277,50 @@ fn refused(transcript: &Transcript, identity: &str, services: &[Service]) -> Fin
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Service::Gram => "the gatekeeper",
-            Service::GridFtp => "the GridFTP server",
+            Service::GridFtp { .. } => "the GridFTP server",
         }
     }
 
-    fn stranger_step(self) -> &'static str {
+    fn stranger_step(&self) -> &'static str {
         match self {
             Service::Gram => "stranger-gram",
-            Service::GridFtp => "stranger-gridftp",
+            Service::GridFtp { .. } => "stranger-gridftp",
         }
     }
 
-    fn mapped_step(self) -> &'static str {
+    fn mapped_step(&self) -> &'static str {
         match self {
             Service::Gram => "mapped-gram",
-            Service::GridFtp => "mapped-gridftp",
+            Service::GridFtp { .. } => "mapped-gridftp",
         }
     }
 
-    fn let_in(self, step: &Step) -> bool {
+    fn let_in(&self, step: &Step) -> bool {
         match self {
             Service::Gram => authenticated(step).is_ok(),
-            Service::GridFtp => {
-                step.exit == Some(0)
-                    && step.first_line().is_some_and(|line| line.starts_with("gsiftp://"))
-            }
+            Service::GridFtp { entry } => shows(step, entry),
         }
     }
 
     /// The words in which the service says that it knows who it is and will not
-    /// serve them. A failed connection or handshake is not among them.
-    fn refusal(self, step: &Step) -> Option<String> {
-        let refusals: &[&str] = match self {
+    /// serve them. A failed connection or handshake is not among them: the client
+    /// words those otherwise, the handshake's with a "GSS Major Status".
+    fn refusal(&self, step: &Step) -> Option<String> {
+        let words = match self {
             // The gatekeeper's answer "403 Forbidden", as the client words it.
-            Service::Gram => &["authentication with the remote server failed"],
-            Service::GridFtp => &["Gridmap lookup failure", "530 Login incorrect"],
+            Service::Gram => "authentication with the remote server failed",
+            Service::GridFtp { .. } => "Gridmap lookup failure",
         };
-        if step.says("GSS Major Status") || step.says("onnection refused") {
+        if step.says("GSS Major Status") {
             return None;
         }
-        let words = refusals.iter().find(|words| step.says(words))?;
         step.out
             .iter()
             .chain(&step.error)
-            .find(|line| line.to_lowercase().contains(&words.to_lowercase()))
+            .find(|line| line.contains(words))
             .map(|line| line.trim().to_owned())
     }
 }

@@ -27,9 +27,11 @@ pub(crate) fn staged_job(ce: &str, manager: &str, script: &str) -> String {
     format!("globus-job-run {} -s {script}", quoted(&format!("{ce}/{manager}")))
 }
 
-/// Lists a directory; the URL ends with `/`.
-pub(crate) fn list(url: &str) -> String {
-    format!("globus-url-copy -list {url}")
+/// Lists a directory, whose URL ends with `/`, and keeps the entries that have
+/// this text in their names: a full directory must not push them out of the
+/// output. (The directory's own URL is printed even when the server refuses.)
+pub(crate) fn list(url: &str, text: &str) -> String {
+    format!("sh -c 'globus-url-copy -list \"$1\" | grep -F -e \"$2\"' sh {url} {text}")
 }
 
 /// Copies between URLs; `file://` and an absolute path is here.

@@ -87,7 +87,7 @@ pub fn site_checks(facts: &SiteFacts) -> Vec<Planned> {
     };
     let ce = facts.ce.as_ref().ok_or("no CE in this site");
     let se = facts.se.as_ref().ok_or("no SE in this site");
-    let storage = se.map(|se| Storage { se, path: facts.storage.trim_end_matches('/') });
+    let storage = se.and_then(|se| Storage::new(se, &facts.storage));
     vec![
         entry(PROXY, proxy(facts)),
         entry(AUTHENTICATION, ce.map(authentication)),
@@ -137,13 +137,39 @@ impl Part {
 #[derive(Clone, Copy)]
 struct Storage<'a> {
     se: &'a Host,
-    /// Without a slash at its end.
-    path: &'a str,
+    /// The directory that it is in, with slashes at both ends.
+    parent: &'a str,
+    /// Its own name.
+    name: &'a str,
 }
 
-impl Storage<'_> {
+impl<'a> Storage<'a> {
+    fn new(se: &'a Host, path: &'a str) -> Result<Storage<'a>, &'static str> {
+        let path = path.trim_end_matches('/');
+        match path.rfind('/') {
+            Some(slash) if path.starts_with('/') => {
+                Ok(Storage { se, parent: &path[..=slash], name: &path[slash + 1..] })
+            }
+            _ => Err("the site names no storage directory below `/`"),
+        }
+    }
+
+    fn parent_url(self) -> String {
+        format!("gsiftp://{}{}", self.se.fqdn, self.parent)
+    }
+
+    /// How the parent's listing shows it.
+    fn entry(self) -> String {
+        format!("{}/", self.name)
+    }
+
+    /// Lists the parent: unlike the directory itself it always has an entry.
+    fn list_parent(self) -> String {
+        list(&quoted(&self.parent_url()), &quoted(&self.entry()))
+    }
+
     fn url(self) -> String {
-        format!("gsiftp://{}{}/", self.se.fqdn, self.path)
+        format!("{}{}/", self.parent_url(), self.name)
     }
 
     /// A script in which `$storage` is the directory's URL and `$one` and `$two`
@@ -165,6 +191,11 @@ impl Storage<'_> {
 fn random_file(script: Script, bytes: u32) -> Script {
     let command = format!("sh -c 'head -c {bytes} /dev/urandom >\"$1/sent\"' sh \"$work\"");
     script.step("random", 10, &command, End)
+}
+
+/// Lists what this run of the check has on the SE.
+fn ours() -> String {
+    list("\"$storage\"", "\"$unique\"")
 }
 
 fn checksums(script: Script) -> Script {
@@ -225,19 +256,15 @@ fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
 }
 
 fn listing(storage: Storage<'_>) -> Part {
-    let script = Script::new().set(&format!("storage={}", quoted(&storage.url()))).step(
-        "list",
-        OPERATION,
-        &list("\"$storage\""),
-        GoOn,
-    );
-    Part { script, claim: Claim::Listed { url: storage.url() }, hint: storage.hint() }
+    let script = Script::new().step("list", OPERATION, &storage.list_parent(), GoOn);
+    let claim = Claim::Listed { url: storage.parent_url(), entry: storage.entry() };
+    Part { script, claim, hint: storage.hint() }
 }
 
 fn put(storage: Storage<'_>) -> Part {
     let script = random_file(storage.script(), 65536)
         .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), GoOn)
-        .step("list", OPERATION, &list("\"$storage\""), GoOn)
+        .step("list", OPERATION, &ours(), GoOn)
         .at_end(OPERATION, &delete("\"$one\""));
     Part { script, claim: Claim::Put, hint: storage.hint() }
 }
@@ -255,9 +282,9 @@ fn deletion(storage: Storage<'_>) -> Part {
     let script = random_file(storage.script(), 1024)
         .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), End)
         .step("put-other", OPERATION, &copy("\"file://$work/sent\"", "\"$two\""), End)
-        .step("before", OPERATION, &list("\"$storage\""), GoOn)
+        .step("before", OPERATION, &ours(), GoOn)
         .step("delete", OPERATION, &delete("\"$one\""), GoOn)
-        .step("after", OPERATION, &list("\"$storage\""), GoOn)
+        .step("after", OPERATION, &ours(), GoOn)
         .at_end(OPERATION, &delete("\"$one\""))
         .at_end(OPERATION, &delete("\"$two\""));
     Part { script, claim: Claim::Deleted { what: "the file" }, hint: storage.hint() }
@@ -282,9 +309,9 @@ fn replica(storage: Storage<'_>) -> Part {
         .step("copy", OPERATION, &copy("\"$two\"", "\"$one\""), End)
         .step("get", OPERATION, &copy("\"$one\"", "\"file://$work/got\""), GoOn);
     let script = checksums(script)
-        .step("before", OPERATION, &list("\"$storage\""), GoOn)
+        .step("before", OPERATION, &ours(), GoOn)
         .step("delete", OPERATION, &delete("\"$one\""), GoOn)
-        .step("after", OPERATION, &list("\"$storage\""), GoOn)
+        .step("after", OPERATION, &ours(), GoOn)
         .at_end(OPERATION, &delete("\"$one\""))
         .at_end(OPERATION, &delete("\"$two\""));
     Part { script, claim: Claim::Replica, hint: storage.hint() }
@@ -323,8 +350,8 @@ fn unmapped(facts: &SiteFacts, storage: Option<Storage<'_>>) -> Result<Part, &'s
         hints.push(format!("gridgate logs {} globus-gatekeeper", ce.node));
     }
     if let Some(storage) = storage {
-        script = try_both(script, "gridftp", &list(&quoted(&storage.url())));
-        services.push(Service::GridFtp);
+        script = try_both(script, "gridftp", &storage.list_parent());
+        services.push(Service::GridFtp { entry: storage.entry() });
         hints.push(storage.hint());
     }
     hints.push("/etc/grid-security/grid-mapfile".to_owned());

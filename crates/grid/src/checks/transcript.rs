@@ -65,10 +65,9 @@ impl Step {
         self.lines().next()
     }
 
-    /// Whether a line of either stream has this text, in small or capital letters.
+    /// Whether a line of either stream has this text.
     pub(crate) fn says(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        self.out.iter().chain(&self.error).any(|line| line.to_lowercase().contains(&text))
+        self.out.iter().chain(&self.error).any(|line| line.contains(text))
     }
 
     /// What it said, in one line for people: errors if there are any.
