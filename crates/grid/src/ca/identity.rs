@@ -80,9 +80,11 @@ fn serves(ca: &SiteCa, kept: &ServerIdentity, name: &str) -> bool {
     let Ok((_, pem)) = parse_x509_pem(kept.certificate_pem.as_bytes()) else { return false };
     let Ok(certificate) = pem.parse_x509() else { return false };
     let Ok(key) = KeyPair::from_pem(&kept.key_pem) else { return false };
-    let names_it = certificate.subject_alternative_name().ok().flatten().is_some_and(|names| {
-        names.value.general_names.contains(&GeneralName::DNSName(name))
-    });
+    let names_it = certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .is_some_and(|names| names.value.general_names.contains(&GeneralName::DNSName(name)));
     let left = certificate.validity().not_after.timestamp()
         - unix(SystemTime::now()).as_secs().cast_signed();
     names_it
