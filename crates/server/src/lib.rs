@@ -1,1 +1,37 @@
-//! Placeholder for the server room; see docs/architecture.md.
+//! The site daemon and the install server inside it.
+//!
+//! The daemon is the only one that changes a site's state, with one task per site at a time:
+//!
+//! ```text
+//! profile ──compile──> Wanted ─┐
+//!                              ├─plan──> steps ──up──> disks, machines, published profiles
+//! disks, machines, reports ────┘ (observe)                 │
+//!              ▲                                           │
+//!              └──────────── agents (install server) ◄─────┘
+//! ```
+//!
+//! It never talks to a VMM itself (`gridgate-machine` does) and never parses a site
+//! profile itself (`gridgate-profile` does).
+
+mod access;
+mod api;
+mod checks;
+mod daemon;
+mod disks;
+mod failure;
+mod home;
+mod images;
+mod install;
+mod launch;
+mod observe;
+mod overlay;
+mod plan;
+mod site;
+mod stop;
+mod task;
+mod up;
+mod wait;
+mod wanted;
+
+pub use daemon::{build_id, daemon_main};
+pub use home::Home;

@@ -1,0 +1,129 @@
+//! A node's disk and the seed on it.
+
+use std::fs;
+use std::path::Path;
+
+use gridgate_depot::RoleImage;
+use gridgate_disk::{DataPartition, DiskPlan, SeedEntry, SeedSource};
+use gridgate_profile::CompiledNode;
+use gridgate_protocol::agent_api::{Identity, PORT, SEED_AGENT, SEED_IDENTITY};
+use gridgate_protocol::site_api::ErrorKind;
+use rustix::fs::{Gid, Uid};
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Hint, caused};
+use crate::home::{NodeDir, private_dir, write_atomic};
+use crate::task::Stage;
+use crate::wanted::Wanted;
+
+/// Size of the seed partition, bytes: room for the agent's binary and what it may grow to.
+const SEED_SIZE: u64 = 64 << 20;
+
+/// What a node's disk is made of.
+pub fn plan(dir: &NodeDir, node: &CompiledNode, image: &RoleImage, uid: u32) -> DiskPlan {
+    DiskPlan {
+        path: dir.disk(),
+        size: node.disk,
+        root_image: image.path.clone(),
+        swap: node.swap,
+        seed: SEED_SIZE,
+        data: node
+            .data
+            .iter()
+            .map(|data| DataPartition { name: data.name.clone(), size: data.size })
+            .collect(),
+        owner: (uid, uid),
+    }
+}
+
+/// Makes a node's disk from its role image. Blocking.
+pub fn create(plan: &DiskPlan, used: u64, stage: &Stage) -> Result<String, Failure> {
+    let fault = |e: &dyn std::error::Error| {
+        caused(ErrorKind::Host, format!("the disk {} could not be made", plan.path.display()), e)
+    };
+    let parent = plan.path.parent().unwrap_or(Path::new("/"));
+    private_dir(parent).map_err(|e| fault(&e))?;
+    gridgate_disk::check_space(parent, used).map_err(|e| {
+        fault(&e).hint("free some space, then `gridgate up` again; nothing was begun for this disk")
+    })?;
+    let mut last = 0;
+    let created = gridgate_disk::create(plan, &mut |done, total| {
+        // An event for every 16 MiB is enough for the eye.
+        if done == total || done >= last + (16 << 20) {
+            last = done;
+            stage.progress(done, total, "bytes");
+        }
+    })
+    .map_err(|e| fault(&e))?;
+    Ok(format!("{} MiB cloned ({:?})", created.bytes_copied >> 20, created.method))
+}
+
+/// Gives a disk its size, if it is smaller. Blocking.
+pub fn grow(dir: &NodeDir, node: &CompiledNode) -> Result<(), Failure> {
+    gridgate_disk::grow(&dir.disk(), node.disk)
+        .map_err(|e| caused(ErrorKind::Host, format!("{}'s disk could not be grown", node.name), &e))
+}
+
+/// The size of a node's disk, bytes; none when there is no disk.
+pub fn size(dir: &NodeDir) -> Option<u64> {
+    fs::metadata(dir.disk()).ok().map(|meta| meta.len())
+}
+
+/// The node's bearer token, made when it is missing.
+pub fn token(dir: &NodeDir) -> Result<String, Failure> {
+    let path = dir.token();
+    let fault = |e: std::io::Error| caused(ErrorKind::Host, format!("{} is not usable", path.display()), &e);
+    match fs::read_to_string(&path) {
+        Ok(token) if token.len() == 64 => Ok(token),
+        Ok(_) => Err(fault(std::io::Error::other("not 64 hex digits"))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let mut bytes = [0u8; 32];
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+                .map_err(|e| fault(e.into()))?;
+            let token = hex::encode(bytes);
+            write_atomic(&path, token.as_bytes()).map_err(fault)?;
+            Ok(token)
+        }
+        Err(e) => Err(fault(e)),
+    }
+}
+
+/// Writes the node's identity and the agent to its disk's seed partition. The machine must not run. Blocking.
+pub fn write_seed(dir: &NodeDir, node: &CompiledNode, wanted: &Wanted, ca: &str) -> Result<(), Failure> {
+    let fault = |e: &dyn std::error::Error| {
+        caused(ErrorKind::Host, format!("{}'s seed could not be written", node.name), e)
+    };
+    let identity = Identity {
+        site: wanted.site.name.clone(),
+        node: node.name.clone(),
+        domain: wanted.site.domain.clone(),
+        mac: node.profile.mac.clone(),
+        address: node.profile.address,
+        prefix_length: node.profile.prefix_length,
+        server: wanted.site.server,
+        port: PORT,
+        ca: ca.to_owned(),
+        token: token(dir)?,
+    };
+    let identity = serde_json::to_vec_pretty(&identity).map_err(|e| fault(&e))?;
+    let agent = crate::daemon::executable();
+    let stamp = format!(
+        "{}-{}\n",
+        crate::daemon::build_id(),
+        hex::encode(&Sha256::digest(&identity)[..16])
+    );
+    let entry = |name: &str, mode, source| SeedEntry { name: name.into(), mode, source };
+    let entries = [
+        entry(gridgate_agent::image::SEED_CHECKSUM, 0o600, SeedSource::Bytes(stamp.into_bytes())),
+        entry(SEED_IDENTITY, 0o600, SeedSource::Bytes(identity)),
+        entry(SEED_AGENT, 0o700, SeedSource::File(agent)),
+    ];
+    gridgate_disk::write_seed(&dir.disk(), &entries).map_err(|e| fault(&e))?;
+    Ok(())
+}
+
+/// Sees to it that the VMM's user owns the disk.
+pub fn give(dir: &NodeDir, uid: u32) -> Result<(), Failure> {
+    rustix::fs::chown(dir.disk(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
+        .map_err(|e| caused(ErrorKind::Host, "a disk's owner could not be set", &std::io::Error::from(e)))
+}

@@ -1,0 +1,259 @@
+//! From nodes to role images: nodes of one role with the same packages share one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gridgate_depot::{
+    Depot, DepotEvent, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImage,
+    RoleImageRequest, Uml, Unit,
+};
+use gridgate_profile::CompiledNode;
+use gridgate_protocol::agent_api::{LockedPackage, PackageList};
+use gridgate_protocol::site_api::{ErrorKind, Event};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Hint, caused};
+use crate::home::{NodeDir, SiteDir, write_atomic};
+use crate::overlay;
+use crate::task::Task;
+use crate::wanted::Wanted;
+
+/// Progress events are passed on this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// The packages that a node was told to have: kept with the node, so that a later `up` knows whether they changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// Wanted by name.
+    pub names: Vec<String>,
+    /// Key of the role image that holds them.
+    pub image: String,
+    /// All of them, pinned.
+    pub list: PackageList,
+}
+
+impl Installed {
+    /// What a node was told, if anything.
+    pub fn load(dir: &NodeDir) -> Option<Installed> {
+        serde_json::from_slice(&fs::read(dir.packages()).ok()?).ok()
+    }
+
+    /// Whether the node's profile still wants just these.
+    pub fn fits(&self, node: &CompiledNode) -> bool {
+        self.names.iter().eq(node.packages.iter())
+    }
+
+    /// Keeps it with the node.
+    pub fn store(&self, dir: &NodeDir) -> Result<(), Failure> {
+        let json = serde_json::to_vec(self).map_err(std::io::Error::other);
+        json.and_then(|json| write_atomic(&dir.packages(), &json))
+            .map_err(|e| caused(ErrorKind::Host, "a node's package list could not be written", &e))
+    }
+}
+
+/// A request with the nodes that share the image.
+struct Group<'a> {
+    label: String,
+    nodes: Vec<&'a CompiledNode>,
+}
+
+/// Images for nodes, and the VMM that runs them.
+pub struct Images {
+    /// Role image by node name.
+    pub by_node: BTreeMap<String, Arc<RoleImage>>,
+}
+
+/// Groups nodes by role and package set. The first group of a role bears its name, others that of their first node.
+fn groups<'a>(nodes: impl Iterator<Item = &'a CompiledNode>) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for node in nodes {
+        let same = groups
+            .iter_mut()
+            .find(|group| group.nodes[0].role == node.role && group.nodes[0].packages == node.packages);
+        match same {
+            Some(group) => group.nodes.push(node),
+            None => {
+                let taken = groups.iter().any(|group| group.label == node.role);
+                let label = if taken { node.name.clone() } else { node.role.clone() };
+                groups.push(Group { label, nodes: vec![node] });
+            }
+        }
+    }
+    groups
+}
+
+fn request(group: &Group<'_>, uml: Option<&Uml>) -> RoleImageRequest {
+    RoleImageRequest {
+        role: group.label.clone(),
+        packages: group.nodes[0].packages.clone(),
+        overlay: overlay::of(&group.nodes),
+        modules: uml.map(|uml| uml.modules.clone()),
+    }
+}
+
+/// The site's lock, if it has one.
+pub fn lock(dir: &SiteDir) -> Result<Option<Lock>, Failure> {
+    match fs::read_to_string(dir.lock()) {
+        Ok(text) => Lock::parse(&text).map(Some).map_err(|e| {
+            caused(ErrorKind::Input, format!("{} is damaged", dir.lock().display()), &e)
+                .hint("restore it, or remove it to lock the archive's present packages")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(caused(ErrorKind::Host, "the site's lock could not be read", &e)),
+    }
+}
+
+/// Builds or finds the images of the named nodes. Blocking.
+pub fn build(
+    depot: &Depot,
+    mirrors: &Mirrors,
+    dir: &SiteDir,
+    wanted: &Wanted,
+    uml: &Uml,
+    task: &Arc<Task>,
+) -> Result<Images, Failure> {
+    let groups = groups(wanted.compiled.nodes.iter());
+    let requests: Vec<_> = groups.iter().map(|group| request(group, Some(uml))).collect();
+    let lock = lock(dir)?;
+    let built = depot
+        .role_images(mirrors, &requests, lock.as_ref(), &Reporter::new(task.clone()))
+        .map_err(|e| {
+            caused(ErrorKind::Host, "the role images could not be built", &e)
+                .hint("what was fetched and built is kept: `gridgate up` goes on from there")
+        })?;
+    let text = built.lock.to_text();
+    if lock.is_none_or(|lock| lock.to_text() != text) {
+        write_atomic(&dir.lock(), text.as_bytes())
+            .map_err(|e| caused(ErrorKind::Host, "site.lock could not be written", &e))?;
+    }
+    let mut by_node = BTreeMap::new();
+    for (group, image) in groups.iter().zip(built.images) {
+        let image = Arc::new(image);
+        for node in &group.nodes {
+            by_node.insert(node.name.clone(), image.clone());
+        }
+    }
+    Ok(Images { by_node })
+}
+
+/// Fetches or finds the User Mode Linux kernel. Blocking.
+pub fn uml(depot: &Depot, mirrors: &Mirrors, dir: &SiteDir, task: &Arc<Task>) -> Result<Uml, Failure> {
+    let lock = lock(dir)?;
+    depot.uml(mirrors, lock.as_ref(), &Reporter::new(task.clone())).map_err(|e| {
+        caused(ErrorKind::Host, "the User Mode Linux kernel could not be fetched", &e)
+            .hint("what was fetched is kept: `gridgate up` goes on from there")
+    })
+}
+
+/// Why a node's image is what it is.
+pub fn explain(depot: &Depot, dir: &SiteDir, wanted: &Wanted, uml: Option<&Uml>, node: &str) -> Option<Explanation> {
+    let groups = groups(wanted.compiled.nodes.iter());
+    let group = groups.iter().find(|group| group.nodes.iter().any(|n| n.name == node))?;
+    let lock = lock(dir).ok().flatten();
+    Some(depot.explain(&request(group, uml), lock.as_ref()))
+}
+
+/// The package list of an image, as agents read it.
+pub fn installed(node: &CompiledNode, image: &RoleImage) -> Installed {
+    let package = |pin: &PinnedPackage| LockedPackage {
+        name: pin.name.clone(),
+        version: pin.version.clone(),
+        architecture: pin.architecture.clone(),
+        sha256: pin.sha256.clone(),
+        size: pin.size,
+    };
+    Installed {
+        names: node.packages.iter().cloned().collect(),
+        image: image.key.clone(),
+        list: PackageList { packages: image.packages.iter().map(package).collect() },
+    }
+}
+
+/// Where the archive is, from what the client said, its environment, the host and the profile.
+pub fn mirrors(
+    flag: Option<&str>,
+    profile: Option<&str>,
+    environment: &BTreeMap<String, String>,
+) -> Result<Mirrors, Failure> {
+    let said = flag.or_else(|| environment.get("GRIDGATE_MIRROR").map(String::as_str));
+    let mut mirrors = Mirrors::discover(said, profile).map_err(|e| {
+        caused(ErrorKind::Host, "no Debian mirror is known", &e)
+            .hint("name one: `gridgate up --mirror URL …`, or `mirror = \"URL\"` under [site]")
+    })?;
+    if let Some(proxy) = environment.get("http_proxy").filter(|proxy| !proxy.is_empty()) {
+        mirrors.proxy = Some(proxy.clone());
+    }
+    Ok(mirrors)
+}
+
+/// Opens the depot.
+pub fn depot(path: &Path) -> Result<Depot, Failure> {
+    Depot::open(path).map_err(|e| caused(ErrorKind::Host, "the depot could not be opened", &e))
+}
+
+/// Passes the depot's events on to a task.
+struct Reporter {
+    task: Arc<Task>,
+    last: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Reporter {
+    fn new(task: Arc<Task>) -> Reporter {
+        Reporter { task, last: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn due(&self, key: String) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.get(&key).is_none_or(|at| at.elapsed() >= PROGRESS_EVERY);
+        if due {
+            last.insert(key, Instant::now());
+        }
+        due
+    }
+}
+
+impl Progress for Reporter {
+    fn event(&self, event: DepotEvent) {
+        let subject_name = |subject: String| format!("image {subject}");
+        let event = match event {
+            DepotEvent::StageStarted { subject, stage, detail } => {
+                Event::Started { subject: subject_name(subject), stage: stage.word().into(), detail }
+            }
+            DepotEvent::StageProgress { subject, stage, done, total, unit } => {
+                if done < total && !self.due(format!("{subject}/{}", stage.word())) {
+                    return;
+                }
+                let unit = match unit {
+                    Unit::Bytes => "bytes",
+                    Unit::Packages => "packages",
+                };
+                Event::Progress {
+                    subject: subject_name(subject),
+                    stage: stage.word().into(),
+                    done,
+                    total,
+                    unit: unit.into(),
+                }
+            }
+            DepotEvent::StageFinished { subject, stage, millis } => Event::Finished {
+                subject: subject_name(subject),
+                stage: stage.word().into(),
+                millis,
+                detail: String::new(),
+            },
+            DepotEvent::Warning { subject, message } => {
+                Event::Warning { text: format!("{subject}: {message}") }
+            }
+        };
+        self.task.emit(event);
+    }
+}
+
+/// The kernel if the depot holds it already; asks nobody.
+pub fn present_uml(depot: &Depot, dir: &SiteDir) -> Option<Uml> {
+    let lock = lock(dir).ok().flatten();
+    depot.uml(&Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent).ok()
+}

@@ -1,0 +1,173 @@
+//! What the daemon knows of each node's agent, and what it wants of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use gridgate_protocol::agent_api::{PackageList, PublishedProfile, Report, RunRequest, RunResult, Work};
+use tokio::sync::{oneshot, watch};
+
+/// An agent that has not been heard for this long is called silent. Its work request is answered at
+/// least every 25 s, after which it asks again.
+pub const SILENT_AFTER: Duration = Duration::from_secs(40);
+
+/// All nodes of a site.
+pub struct Links {
+    nodes: Mutex<BTreeMap<String, Link>>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Link {
+    token: String,
+    published: Option<PublishedProfile>,
+    packages: Option<PackageList>,
+    report: Option<Report>,
+    heard: Option<Instant>,
+    queue: Vec<RunRequest>,
+    running: HashMap<u64, oneshot::Sender<RunResult>>,
+    reapply: bool,
+}
+
+/// What an agent last said, and when anything was last heard of it.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Its last report in this launch.
+    pub report: Report,
+    /// Whether it is still in touch.
+    pub silent: bool,
+}
+
+impl Links {
+    /// No nodes yet.
+    pub fn new() -> Links {
+        Links { nodes: Mutex::new(BTreeMap::new()), changes: watch::Sender::new(0) }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Link>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes on every change of any node.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Publishes a node's profile under its token; an agent that waits learns of it at once.
+    pub fn publish(&self, token: String, profile: PublishedProfile, packages: Option<PackageList>) {
+        let mut nodes = self.nodes();
+        let link = nodes.entry(profile.profile.node.clone()).or_default();
+        link.token = token;
+        link.published = Some(profile);
+        link.packages = packages;
+        drop(nodes);
+        self.changed();
+    }
+
+    /// Forgets what an agent said in an earlier launch of its machine.
+    pub fn reset(&self, node: &str) {
+        if let Some(link) = self.nodes().get_mut(node) {
+            link.report = None;
+            link.heard = None;
+            link.queue.clear();
+            link.running.clear();
+        }
+        self.changed();
+    }
+
+    /// Forgets a node.
+    pub fn remove(&self, node: &str) {
+        self.nodes().remove(node);
+        self.changed();
+    }
+
+    /// The node that holds this token. Compares all tokens in constant time each.
+    pub fn node_of(&self, token: &str) -> Option<String> {
+        let nodes = self.nodes();
+        nodes.iter().find(|(_, link)| equal(link.token.as_bytes(), token.as_bytes())).map(|(n, _)| n.clone())
+    }
+
+    /// A node's published profile.
+    pub fn published(&self, node: &str) -> Option<PublishedProfile> {
+        self.nodes().get(node)?.published.clone()
+    }
+
+    /// A node's locked packages.
+    pub fn packages(&self, node: &str) -> Option<PackageList> {
+        self.nodes().get(node)?.packages.clone()
+    }
+
+    /// The agent was heard.
+    pub fn touch(&self, node: &str) {
+        if let Some(link) = self.nodes().get_mut(node) {
+            link.heard = Some(Instant::now());
+        }
+    }
+
+    /// The agent reports.
+    pub fn report(&self, node: &str, report: Report) {
+        if let Some(link) = self.nodes().get_mut(node) {
+            link.heard = Some(Instant::now());
+            link.report = Some(report);
+        }
+        self.changed();
+    }
+
+    /// What the agent last said.
+    pub fn heard(&self, node: &str) -> Option<Heard> {
+        let nodes = self.nodes();
+        let link = nodes.get(node)?;
+        Some(Heard {
+            report: link.report.clone()?,
+            silent: link.heard.is_none_or(|at| at.elapsed() > SILENT_AFTER),
+        })
+    }
+
+    /// Work for the agent, if there is any beyond what it has applied.
+    pub fn work(&self, node: &str, applied: Option<&str>) -> Option<Work> {
+        let mut nodes = self.nodes();
+        let link = nodes.get_mut(node)?;
+        let published = link.published.as_ref()?.version.clone();
+        let due = applied != Some(published.as_str()) || link.reapply || !link.queue.is_empty();
+        due.then(|| Work {
+            published,
+            reapply: std::mem::take(&mut link.reapply),
+            runs: std::mem::take(&mut link.queue),
+            power_off: false,
+        })
+    }
+
+    /// The answer to a work request that nothing came for.
+    pub fn no_work(&self, node: &str) -> Option<Work> {
+        let published = self.nodes().get(node)?.published.as_ref()?.version.clone();
+        Some(Work { published, reapply: false, runs: Vec::new(), power_off: false })
+    }
+
+    /// Hands a run to the agent; the receiver gets its result, or an error when the node restarts.
+    pub fn run(&self, node: &str, request: RunRequest) -> Option<oneshot::Receiver<RunResult>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut nodes = self.nodes();
+        let link = nodes.get_mut(node)?;
+        link.running.insert(request.id, sender);
+        link.queue.push(request);
+        drop(nodes);
+        self.changed();
+        Some(receiver)
+    }
+
+    /// The result of a run of this node. Unknown ids are ignored: the run was given up.
+    pub fn finish_run(&self, node: &str, id: u64, result: RunResult) {
+        if let Some(sender) = self.nodes().get_mut(node).and_then(|link| link.running.remove(&id)) {
+            // The receiver may have gone; then nobody wants the result.
+            drop(sender.send(result));
+        }
+    }
+}
+
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    !a.is_empty() && a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}

@@ -1,0 +1,15 @@
+//! The install server: what the agents talk to, over HTTPS on the site's bridge.
+//!
+//! ```text
+//! agent ──token──> link of its node ──> profile, secrets, certificates, packages
+//!   └── report ──> link ──> whoever waits for the node        work <── link <── published version, runs
+//! ```
+//!
+//! A node is known by its token alone; what it may ask for is what its own profile names.
+
+pub mod link;
+mod routes;
+mod tls;
+
+pub use link::Links;
+pub use tls::{InstallServer, serve};

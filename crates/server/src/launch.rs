@@ -1,0 +1,70 @@
+//! From a compiled node to a running machine.
+
+use gridgate_depot::Uml;
+use gridgate_machine::{Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
+use gridgate_profile::{CompiledNode, Security};
+use gridgate_protocol::site_api::ErrorKind;
+
+use crate::failure::{Failure, Hint, caused};
+use crate::home::{NodeDir, SiteDir};
+use crate::wanted::Wanted;
+
+/// Host memory a VMM may take beyond the guest's own, bytes.
+const OVERHEAD: u64 = 96 << 20;
+
+/// Processes of one VMM: in UML each of the guest's processes may be one of the host's.
+const PROCESSES: u64 = 8192;
+
+/// The machine of a node.
+pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> MachineSpec {
+    let node_dir = dir.node(&node.name);
+    let uid = wanted.uid(&node.name);
+    MachineSpec {
+        name: format!("{}.{}", node.name, wanted.site.name),
+        vmm: VmmSpec::Uml {
+            root: uml.root.clone(),
+            kernel: uml.kernel.clone(),
+            security: match node.security {
+                Security::Seccomp => UmlSecurity::Seccomp,
+                Security::Ptrace => UmlSecurity::Ptrace,
+            },
+        },
+        uid,
+        gid: uid,
+        memory: node.memory,
+        cpus: node.cpus,
+        disks: vec![node_dir.disk()],
+        nic: Some(Nic {
+            namespace: gridgate_net::namespace_path(&wanted.network.namespace),
+            tap: wanted.tap(&node.name).to_owned(),
+            mac: node.profile.mac.clone(),
+        }),
+        kernel_arguments: kernel_arguments(),
+        run_dir: node_dir.run(),
+        limits: Limits {
+            cgroup: dir.cgroup(&node.name),
+            memory_max: Some(node.memory + OVERHEAD),
+            pids_max: Some(PROCESSES),
+            cpu_weight: None,
+        },
+    }
+}
+
+fn kernel_arguments() -> Vec<String> {
+    ["root=PARTLABEL=gridgate-root", "rootfstype=ext4", "rw", "quiet", "panic=1", "net.ifnames=0"]
+        .map(String::from)
+        .to_vec()
+}
+
+/// The spec a node's machine was last started with.
+pub fn last_spec(dir: &NodeDir) -> Option<MachineSpec> {
+    serde_json::from_slice(&std::fs::read(dir.run().join("spec.json")).ok()?).ok()
+}
+
+/// Starts a node's machine. Blocking.
+pub fn start(spec: &MachineSpec, node: &str) -> Result<(), Failure> {
+    gridgate_machine::start(spec).map(|_| ()).map_err(|e| {
+        caused(ErrorKind::Host, format!("{node}'s machine could not be started"), &e)
+            .hint(format!("`gridgate console {node}` shows what it last said"))
+    })
+}

@@ -1,0 +1,133 @@
+//! Stopping machines in an order that lets each one unmount what it has from others, and removing a site.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gridgate_protocol::node_profile::{HealthTest, NodeProfile};
+use gridgate_protocol::site_api::ErrorKind;
+
+use crate::failure::{Failure, Hint, caused};
+use crate::home::SiteDir;
+use crate::observe::{self, Found};
+use crate::site::Site;
+use crate::task::Task;
+use crate::wait::blocking;
+
+/// Time a node gets to power off before its machine is killed, unless said otherwise.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Stops one node's machine; says how it ended. `Ok(false)`: it was not running.
+pub async fn node(site: &Arc<Site>, name: &str, limit: Duration, task: &Arc<Task>) -> Result<bool, Failure> {
+    let dir = site.dir.node(name);
+    let found = blocking(move || observe::machine(&dir)).await?;
+    let Found::Running(machine, _) = found else { return Ok(false) };
+    let stage = task.stage(name, "stop", String::new());
+    stage.waiting(format!("powering off, at most {} s", limit.as_secs()), machine.last_line());
+    let outcome = blocking(move || machine.stop(limit)).await?;
+    site.links.reset(name);
+    match outcome {
+        Ok(outcome) => {
+            stage.finish(outcome.to_string());
+            Ok(true)
+        }
+        Err(e) => Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be stopped"), &e))),
+    }
+}
+
+/// Kills one node's machine at once.
+pub async fn kill(site: &Arc<Site>, name: &str, task: &Arc<Task>) -> Result<bool, Failure> {
+    let dir = site.dir.node(name);
+    let Found::Running(machine, _) = blocking(move || observe::machine(&dir)).await? else {
+        return Ok(false);
+    };
+    let stage = task.stage(name, "kill", String::new());
+    let killed = blocking(move || machine.kill()).await?;
+    site.links.reset(name);
+    match killed {
+        Ok(_) => {
+            stage.finish("killed");
+            Ok(true)
+        }
+        Err(e) => Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be killed"), &e))),
+    }
+}
+
+/// Stops every machine of the site: first those that mount something from another node, then the rest.
+pub async fn all(site: &Arc<Site>, limit: Duration, task: &Arc<Task>) -> Result<bool, Failure> {
+    let names = names(&site.dir);
+    let (clients, servers): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| {
+        let published = site.links.published(name);
+        published.is_some_and(|published| mounts_from_others(&published.profile))
+    });
+    let mut changed = false;
+    for group in [clients, servers] {
+        let stops = group.into_iter().map(|name| {
+            let (site, task) = (site.clone(), task.clone());
+            tokio::spawn(async move { node(&site, &name, limit, &task).await })
+        });
+        let mut first = None;
+        for stop in stops.collect::<Vec<_>>() {
+            match stop.await {
+                Ok(Ok(stopped)) => changed |= stopped,
+                Ok(Err(failure)) => first = first.or(Some(failure)),
+                Err(e) => first = Some(caused(ErrorKind::Internal, "a stop ended early", &e)),
+            }
+        }
+        if let Some(failure) = first {
+            return Err(failure);
+        }
+    }
+    Ok(changed)
+}
+
+/// Names of all nodes that have a folder, in the profile or not.
+pub fn names(dir: &SiteDir) -> Vec<String> {
+    let entries = fs::read_dir(dir.nodes()).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn mounts_from_others(profile: &NodeProfile) -> bool {
+    profile.checks.iter().any(
+        |check| matches!(&check.test, HealthTest::Mounted { filesystem, .. } if filesystem.starts_with("nfs")),
+    )
+}
+
+/// Kills the machines, removes the network, the cgroups and every file of the site.
+pub async fn destroy(site: &Arc<Site>, task: &Arc<Task>) -> Result<(), Failure> {
+    let mut kills = Vec::new();
+    for name in names(&site.dir) {
+        let (site, task) = (site.clone(), task.clone());
+        kills.push(tokio::spawn(async move { kill(&site, &name, &task).await }));
+    }
+    for kill in kills {
+        kill.await.map_err(|e| caused(ErrorKind::Internal, "a kill ended early", &e))??;
+    }
+    let stage = task.stage("site", "remove", "network, disks, keys");
+    drop(site.services(std::mem::take));
+    let removed = gridgate_net::remove(&site.dir.namespace()).await;
+    if let Err(e) = removed {
+        return Err(stage.fail(caused(ErrorKind::Host, "the site's network could not be removed", &e)));
+    }
+    let dir = site.dir.clone();
+    let cleared = blocking(move || {
+        gridgate_machine::remove_cgroup(&dir.cgroup_root())?;
+        match fs::remove_dir_all(dir.path()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    })
+    .await?;
+    match cleared {
+        Ok(()) => {
+            stage.finish("nothing is left; the depot is kept");
+            Ok(())
+        }
+        Err(e) => Err(stage.fail(
+            caused(ErrorKind::Host, "the site's files could not all be removed", &e)
+                .hint("`gridgate destroy` again goes on"),
+        )),
+    }
+}

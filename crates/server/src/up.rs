@@ -1,0 +1,470 @@
+//! `up`: from a profile to a running site, doing only what the plan says.
+//!
+//! ```text
+//!            ┌─ network, install server ─┐
+//! plan ──────┤                           ├──> per node: disk → seed → machine → ready ──> site checks
+//!            └─ kernel → role images ────┘     (all nodes at once; one that fails does not stop the others)
+//! ```
+//!
+//! Killed at any moment, the next `up` observes what is there and goes on.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gridgate_depot::{RoleImage, Uml};
+use gridgate_protocol::agent_api::PublishedProfile;
+use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction, UpRequest};
+
+use crate::failure::{Failure, Hint, caused, failure};
+use crate::home::write_atomic;
+use crate::images::{self, Images, Installed};
+use crate::install;
+use crate::launch;
+use crate::observe::{self, Found};
+use crate::plan::{self, Present, PresentSite};
+use crate::site::Site;
+use crate::task::Task;
+use crate::wait::{self, blocking};
+use crate::wanted::{self, Wanted};
+use crate::{access, checks, disks, stop};
+
+/// Brings the site to the request's profile. Says whether anything was changed.
+pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Result<bool, Failure> {
+    let before = site.wanted();
+    let wanted = {
+        let (home, source) = (site.home.clone(), request.source.clone());
+        let (wanted, ca) = blocking(move || wanted::compile(&home, source)).await??;
+        check_shrink(site, &wanted)?;
+        if request.plan_only {
+            let present = present(site, &Arc::new(wanted)).await?;
+            task.emit(Event::Plan(present.1));
+            return Ok(false);
+        }
+        site.set_wanted(wanted, ca)
+    };
+    let (_, plan) = present(site, &wanted).await?;
+    task.emit(Event::Plan(plan.clone()));
+    let same_source = before.is_some_and(|before| before.source == wanted.source);
+    if !same_source || !site.dir.source().exists() {
+        wanted::store(&site.dir, &wanted.source)?;
+    }
+    if plan.steps.is_empty() {
+        republish(site, &wanted)?;
+        settle(site, &wanted, task, request.check).await?;
+        return Ok(false);
+    }
+    carry_out(site, &wanted, &plan, &request, task).await?;
+    settle(site, &wanted, task, request.check).await?;
+    Ok(true)
+}
+
+/// A disk never shrinks: said before anything is touched.
+fn check_shrink(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
+    let smaller = wanted.compiled.nodes.iter().filter_map(|node| {
+        let size = disks::size(&site.dir.node(&node.name))?;
+        (size > node.disk).then(|| {
+            format!("nodes.{}.disk: {} MiB wanted, the disk has {} MiB", node.name, node.disk >> 20, size >> 20)
+        })
+    });
+    let why: Vec<_> = smaller.collect();
+    if why.is_empty() {
+        return Ok(());
+    }
+    let mut failure = failure(ErrorKind::Input, "a disk cannot be made smaller; nothing was touched");
+    failure.why = why;
+    Err(failure.hint("give at least the present size"))
+}
+
+/// What is there, and the plan.
+async fn present(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(PresentSite, Plan), Failure> {
+    let (site, wanted) = (site.clone(), wanted.clone());
+    blocking(move || {
+        let present = observe_site(&site, &wanted);
+        let plan = plan::plan(&wanted.compiled.nodes, &present);
+        (present, plan)
+    })
+    .await
+}
+
+fn observe_site(site: &Site, wanted: &Wanted) -> PresentSite {
+    let network = gridgate_net::exists(&wanted.network.namespace)
+        && site.services(|s| s.install.as_ref().is_some_and(|i| i.address == wanted.site.server));
+    let mut names: BTreeSet<String> = stop::names(&site.dir).into_iter().collect();
+    names.extend(wanted.compiled.nodes.iter().map(|node| node.name.clone()));
+    let nodes = names.into_iter().map(|name| {
+        let is = observe_node(site, wanted, &name);
+        (name, is)
+    });
+    PresentSite { network, nodes: nodes.collect(), ports: ports_fit(site, wanted) }
+}
+
+fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
+    let dir = site.dir.node(name);
+    let last = launch::last_spec(&dir);
+    let node = wanted.node(name);
+    let published = std::fs::read(dir.profile())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<PublishedProfile>(&bytes).ok())
+        .map(|published| published.version);
+    Present {
+        disk: disks::size(&dir),
+        running: matches!(observe::machine(&dir), Found::Running(..)),
+        packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
+        published,
+        memory: last.as_ref().map(|spec| spec.memory),
+        machine_fits: node.zip(last).is_none_or(|(node, last)| {
+            let mut now = last.clone();
+            now.cpus = node.cpus;
+            now.uid = wanted.uid(name);
+            now.nic = Some(gridgate_machine::Nic {
+                namespace: gridgate_net::namespace_path(&wanted.network.namespace),
+                tap: wanted.tap(name).to_owned(),
+                mac: node.profile.mac.clone(),
+            });
+            plan::same_machine(&last, &now)
+        }),
+    }
+}
+
+fn ports_fit(site: &Site, wanted: &Wanted) -> bool {
+    let want: BTreeSet<_> = wanted_ports(wanted).collect();
+    site.services(|services| {
+        let have: BTreeSet<_> = services.ports.iter().map(|(node, publish, _)| (node.clone(), *publish)).collect();
+        have == want
+    })
+}
+
+fn wanted_ports(wanted: &Wanted) -> impl Iterator<Item = (String, gridgate_profile::Publish)> {
+    let nodes = wanted.compiled.nodes.iter();
+    nodes.flat_map(|node| node.publish.iter().map(|publish| (node.name.clone(), *publish)))
+}
+
+/// Opens what runs in the daemon for this site: network, install server, published ports.
+pub async fn services(site: &Arc<Site>, wanted: &Arc<Wanted>, task: Option<&Arc<Task>>) -> Result<(), Failure> {
+    let changes = gridgate_net::ensure(&wanted.network)
+        .await
+        .map_err(|e| caused(ErrorKind::Host, "the site's network could not be made", &e))?;
+    if let Some(task) = task {
+        for warning in &changes.warnings {
+            task.emit(Event::Warning { text: warning.to_string() });
+        }
+    }
+    let address = wanted.site.server;
+    let listening = site.services(|s| s.install.as_ref().is_some_and(|i| i.address == address));
+    let fresh = changes.made.contains(&gridgate_net::Change::NamespaceMade);
+    if !listening || fresh {
+        site.services(|services| services.install = None);
+        let server = install::serve(site, &wanted.network.namespace, address)?;
+        site.services(|services| services.install = Some(server));
+    }
+    ports(site, wanted).await
+}
+
+async fn ports(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(), Failure> {
+    let want: Vec<_> = wanted_ports(wanted).collect();
+    site.services(|s| s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish))));
+    for (name, publish) in want {
+        let open = site.services(|s| s.ports.iter().any(|(node, p, _)| *node == name && *p == publish));
+        let Some(node) = wanted.node(&name).filter(|_| !open) else { continue };
+        let target = SocketAddrV4::new(node.profile.address, publish.port);
+        let namespace = gridgate_net::namespace_path(&wanted.network.namespace);
+        let port = gridgate_net::publish(publish.listen, namespace, target).await.map_err(|e| {
+            caused(ErrorKind::Host, format!("{name}'s port {} could not be published", publish.port), &e)
+                .hint("change `publish` in the profile, or free the address")
+        })?;
+        site.services(|services| services.ports.push((name, publish, port)));
+    }
+    Ok(())
+}
+
+/// Tells the agents what is published. Nodes without a disk have nothing to be told yet.
+pub fn republish(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
+    for node in &wanted.compiled.nodes {
+        let dir = site.dir.node(&node.name);
+        if !dir.disk().exists() {
+            continue;
+        }
+        publish_node(site, node, Installed::load(&dir))?;
+    }
+    Ok(())
+}
+
+fn publish_node(site: &Site, node: &gridgate_profile::CompiledNode, installed: Option<Installed>) -> Result<(), Failure> {
+    let dir = site.dir.node(&node.name);
+    let published = PublishedProfile { version: node.profile.version(), profile: node.profile.clone() };
+    let json = serde_json::to_vec_pretty(&published)
+        .map_err(|e| caused(ErrorKind::Internal, "a node profile could not be written", &e))?;
+    if std::fs::read(dir.profile()).ok().as_deref() != Some(&json) {
+        write_atomic(&dir.profile(), &json)
+            .map_err(|e| caused(ErrorKind::Host, format!("{}'s profile could not be written", node.name), &e))?;
+    }
+    let token = disks::token(&dir)?;
+    site.links.publish(token, published, installed.map(|installed| installed.list));
+    Ok(())
+}
+
+async fn carry_out(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    plan: &Plan,
+    request: &UpRequest,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
+        stop::node(site, &step.node, stop::LIMIT, task).await?;
+        site.links.remove(&step.node);
+    }
+    let network = async {
+        let stage = task.stage("site", "network", wanted.network.namespace.clone());
+        match services(site, wanted, Some(task)).await {
+            Ok(()) => {
+                stage.finish(format!("install server on {}", wanted.site.server));
+                Ok(())
+            }
+            Err(failure) => Err(stage.fail(failure)),
+        }
+    };
+    let (network, software) = tokio::join!(network, software(site, wanted, plan, request, task));
+    network?;
+    let (uml, images) = software?;
+    let nodes = wanted.compiled.nodes.iter().map(|node| {
+        let image = images.as_ref().and_then(|images| images.by_node.get(&node.name).cloned());
+        let (site, wanted, plan, task) = (site.clone(), wanted.clone(), plan.clone(), task.clone());
+        let (name, uml) = (node.name.clone(), uml.clone());
+        tokio::spawn(async move { bring_up(&site, &wanted, &plan, &name, image, uml, &task).await })
+    });
+    join(nodes.collect()).await
+}
+
+/// Waits for all; the failures of several nodes become one.
+async fn join(nodes: Vec<tokio::task::JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for node in nodes {
+        match node.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => failures.push(failure),
+            Err(e) => failures.push(caused(ErrorKind::Internal, "a node's task ended early", &e)),
+        }
+    }
+    let Some(mut first) = failures.pop() else { return Ok(()) };
+    for other in failures {
+        first.why.push(other.what);
+        first.why.extend(other.why);
+    }
+    Err(first)
+}
+
+/// The kernel, and role images where the plan needs them.
+async fn software(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    plan: &Plan,
+    request: &UpRequest,
+    task: &Arc<Task>,
+) -> Result<(Option<Arc<Uml>>, Option<Images>), Failure> {
+    let build = plan.steps.iter().any(|step| step.action == PlanAction::Image);
+    let starts = [PlanAction::Start, PlanAction::Restart];
+    if !build && !plan.steps.iter().any(|step| starts.contains(&step.action)) {
+        return Ok((None, None));
+    }
+    let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
+    let flag = request.mirror.clone();
+    let environment = request.environment.clone();
+    blocking(move || {
+        let depot = images::depot(&site.home.depot())?;
+        let mirrors = images::mirrors(flag.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
+        let uml = images::uml(&depot, &mirrors, &site.dir, &task)?;
+        let built =
+            if build { Some(images::build(&depot, &mirrors, &site.dir, &wanted, &uml, &task)?) } else { None };
+        Ok((Some(Arc::new(uml)), built))
+    })
+    .await?
+}
+
+async fn bring_up(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    plan: &Plan,
+    name: &str,
+    image: Option<Arc<RoleImage>>,
+    uml: Option<Arc<Uml>>,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    let has = |action| plan::has(plan, name, action);
+    if has(PlanAction::Restart) {
+        stop::node(site, name, stop::LIMIT, task).await?;
+    }
+    if has(PlanAction::CreateDisk) || has(PlanAction::GrowDisk) || has(PlanAction::Image) {
+        let stage = task.stage(name, "disk", String::new());
+        let (site, wanted, owned) = (site.clone(), wanted.clone(), name.to_owned());
+        let (create, grow) = (has(PlanAction::CreateDisk), has(PlanAction::GrowDisk));
+        blocking(move || {
+            let made = prepare_disk(&site, &wanted, &owned, image.as_deref(), create, grow, &stage);
+            match made {
+                Ok(detail) => {
+                    stage.finish(detail);
+                    Ok(())
+                }
+                Err(failure) => Err(stage.fail(failure)),
+            }
+        })
+        .await??;
+    }
+    {
+        let (site, wanted, owned) = (site.clone(), wanted.clone(), name.to_owned());
+        blocking(move || match wanted.node(&owned) {
+            Some(node) => publish_node(&site, node, Installed::load(&site.dir.node(&owned))),
+            None => Ok(()),
+        })
+        .await??;
+    }
+    if has(PlanAction::Start) || has(PlanAction::Restart) {
+        let uml = uml.ok_or_else(|| failure(ErrorKind::Internal, "no kernel for a machine to start"))?;
+        return boot(site, wanted, name, uml, task).await;
+    }
+    if has(PlanAction::Apply) {
+        return wait_stage(site, wanted, name, "apply", task).await;
+    }
+    Ok(())
+}
+
+/// Makes or grows a node's disk and notes the packages it has or must get. Blocking.
+fn prepare_disk(
+    site: &Site,
+    wanted: &Wanted,
+    name: &str,
+    image: Option<&RoleImage>,
+    create: bool,
+    grow: bool,
+    stage: &crate::task::Stage,
+) -> Result<String, Failure> {
+    let dir = site.dir.node(name);
+    let node = wanted.node(name).ok_or_else(|| failure(ErrorKind::Internal, format!("no node {name}")))?;
+    let mut detail = String::new();
+    if grow {
+        disks::grow(&dir, node)?;
+        detail = format!("grown to {} MiB", node.disk >> 20);
+    }
+    if create {
+        let image = image.ok_or_else(|| failure(ErrorKind::Internal, format!("no image for {name}")))?;
+        let plan = disks::plan(&dir, node, image, wanted.uid(name));
+        detail = disks::create(&plan, image.used, stage)?;
+        access::forget_host(&site.dir, &[node.profile.fqdn(), node.profile.address.to_string(), name.to_owned()])
+            .map_err(|e| caused(ErrorKind::Host, "the list of known hosts could not be changed", &e))?;
+    }
+    if let Some(image) = image {
+        images::installed(node, image).store(&dir)?;
+    }
+    Ok(detail)
+}
+
+/// Writes the seed, starts the machine, waits until it does its work.
+pub async fn boot(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, uml: Arc<Uml>, task: &Arc<Task>) -> Result<(), Failure> {
+    site.links.reset(name);
+    let stage = task.stage(name, "boot", String::new());
+    let started = {
+        let (site, wanted, name) = (site.clone(), wanted.clone(), name.to_owned());
+        blocking(move || {
+            let node = wanted.node(&name).ok_or_else(|| failure(ErrorKind::NotFound, format!("no node {name}")))?;
+            let dir = site.dir.node(&name);
+            let ca = site.ca_certificate()?;
+            disks::write_seed(&dir, node, &wanted, &ca)?;
+            disks::give(&dir, wanted.uid(&name))?;
+            launch::start(&launch::spec(&site.dir, node, &wanted, &uml), &name)
+        })
+        .await?
+    };
+    if let Err(failure) = started {
+        return Err(stage.fail(failure));
+    }
+    finish_wait(site, wanted, name, stage).await
+}
+
+async fn wait_stage(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, what: &str, task: &Arc<Task>) -> Result<(), Failure> {
+    let stage = task.stage(name, what, String::new());
+    finish_wait(site, wanted, name, stage).await
+}
+
+async fn finish_wait(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, stage: crate::task::Stage) -> Result<(), Failure> {
+    match wait::for_node(site, wanted, name, &stage).await {
+        Ok(status) => {
+            let services = status.health.len();
+            stage.finish(format!("{services} health checks pass"));
+            Ok(())
+        }
+        Err(failure) => Err(stage.fail(failure)),
+    }
+}
+
+/// Waits for nodes that are on their way, then runs the site checks.
+async fn settle(site: &Arc<Site>, wanted: &Arc<Wanted>, task: &Arc<Task>, check: bool) -> Result<(), Failure> {
+    let mut late = Vec::new();
+    for node in &wanted.compiled.nodes {
+        let status = wait::look(site, wanted, &node.name).await?;
+        if status.state != NodeState::Running {
+            let (site, wanted, task, name) = (site.clone(), wanted.clone(), task.clone(), node.name.clone());
+            late.push(tokio::spawn(async move { wait_stage(&site, &wanted, &name, "ready", &task).await }));
+        }
+    }
+    join(late).await?;
+    if !check {
+        return Ok(());
+    }
+    let run = checks::run(site, wanted, task).await?;
+    if run.passed() {
+        return Ok(());
+    }
+    Err(checks_failed(&run))
+}
+
+/// The failure that failed site checks are.
+pub fn checks_failed(run: &gridgate_protocol::site_api::CheckRun) -> Failure {
+    use gridgate_protocol::site_api::CheckOutcome;
+    let mut failed = failure(ErrorKind::Check, "not all site checks passed");
+    for result in &run.results {
+        if let CheckOutcome::Failed { what, hint } = &result.outcome {
+            failed.why.push(format!("{}: {what}", result.title));
+            if failed.hint.is_none() {
+                failed.hint = Some(hint.clone());
+            }
+        }
+    }
+    failed
+}
+
+/// Starts one node that is not running.
+pub async fn start_node(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, task: &Arc<Task>) -> Result<bool, Failure> {
+    let dir = site.dir.node(name);
+    if !dir.disk().exists() {
+        return Err(failure(ErrorKind::NotFound, format!("{name} has no disk yet"))
+            .hint("`gridgate up` makes it"));
+    }
+    let looked = dir.clone();
+    if matches!(blocking(move || observe::machine(&looked)).await?, Found::Running(..)) {
+        wait_stage(site, wanted, name, "ready", task).await?;
+        return Ok(false);
+    }
+    services(site, wanted, Some(task)).await?;
+    let uml = {
+        let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
+        blocking(move || {
+            let depot = images::depot(&site.home.depot())?;
+            let mirrors = images::mirrors(None, wanted.site.mirror.as_deref(), &Default::default())
+                .unwrap_or_default();
+            images::uml(&depot, &mirrors, &site.dir, &task)
+        })
+        .await??
+    };
+    if let Some(node) = wanted.node(name) {
+        publish_node(site, node, Installed::load(&dir))?;
+    }
+    boot(site, wanted, name, Arc::new(uml), task).await?;
+    Ok(true)
+}
+
+/// The limit of a graceful stop.
+pub fn limit(seconds: Option<u32>) -> Duration {
+    seconds.map_or(stop::LIMIT, |s| Duration::from_secs(u64::from(s)))
+}

@@ -1,0 +1,92 @@
+//! Waiting for a node: always says for what, ends when the machine does, never calls "not yet" a failure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gridgate_protocol::site_api::{ErrorKind, NodeState, NodeStatus};
+
+use crate::failure::{Failure, Hint, failure};
+use crate::observe;
+use crate::site::Site;
+use crate::task::Stage;
+use crate::wanted::Wanted;
+
+/// How often the machine itself is looked at; agents' reports wake the wait at once.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After this long without any news from the node, `up` hands the wait back to the person.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Waits until a node runs what is published, or its machine ends.
+pub async fn for_node(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str, stage: &Stage) -> Result<NodeStatus, Failure> {
+    let mut changes = site.links.watch();
+    let mut said = String::new();
+    let mut news = (Instant::now(), String::new());
+    loop {
+        changes.mark_unchanged();
+        let status = look(site, wanted, node).await?;
+        match status.state {
+            NodeState::Running => return Ok(status),
+            NodeState::Failed => return Err(failed(&status)),
+            NodeState::Stopped | NodeState::Absent => {
+                return Err(failure(ErrorKind::Node, format!("{node} was stopped by somebody else")));
+            }
+            _ => {}
+        }
+        let text = format!("{} {}", status.detail, status.last_line.as_deref().unwrap_or_default());
+        if text != news.1 {
+            news = (Instant::now(), text.clone());
+        }
+        if text != said {
+            said = text;
+            stage.waiting(status.detail.clone(), status.last_line.clone());
+        }
+        if news.0.elapsed() > PATIENCE {
+            return Err(not_yet(&status));
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// One node's status, looked at off the async threads.
+pub async fn look(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str) -> Result<NodeStatus, Failure> {
+    let (site, wanted, name) = (site.clone(), wanted.clone(), node.to_owned());
+    let status = blocking(move || {
+        wanted.node(&name).map(|node| observe::node_status(&site, node))
+    })
+    .await?;
+    status.ok_or_else(|| failure(ErrorKind::NotFound, format!("the site has no node {node}")))
+}
+
+/// Runs blocking work on its own thread.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| crate::failure::caused(ErrorKind::Internal, "a worker thread ended early", &e))
+}
+
+fn failed(status: &NodeStatus) -> Failure {
+    let name = &status.name;
+    let mut failure = failure(ErrorKind::Node, format!("{name} did not come up: {}", status.detail));
+    if let Some(line) = &status.last_line {
+        failure.why.push(format!("the last line on its console: {line}"));
+    }
+    failure.hint(format!("look further with `gridgate console {name}` and `gridgate logs {name}`"))
+}
+
+fn not_yet(status: &NodeStatus) -> Failure {
+    let name = &status.name;
+    let mut failure = failure(
+        ErrorKind::Node,
+        format!("{name} has said nothing new for {} s; it still runs: {}", PATIENCE.as_secs(), status.detail),
+    );
+    if let Some(line) = &status.last_line {
+        failure.why.push(format!("the last line on its console: {line}"));
+    }
+    failure.hint(format!(
+        "`gridgate up` again goes on waiting; `gridgate console {name}` and `gridgate logs {name}` show more"
+    ))
+}
