@@ -1,1 +1,52 @@
-//! Placeholder for the machine room; see docs/architecture.md.
+//! One virtual machine: started in a jail, owned by a small shim process that
+//! outlives everything else, and spoken to through [`Machine`].
+//!
+//! ```text
+//! daemon or command line          shim (root, one per machine)           jail
+//! ┌──────────┐  spawn, report   ┌───────────────────────────┐  exec  ┌─────────────────────┐
+//! │ start()  ├────────────────▶│ locks, cgroup, console pty ├──────▶│ VMM: own uid,        │
+//! │ Machine  │◀───────────────▶│ shim.sock, console.log     │◀─────▶│ namespaces, pivoted  │
+//! └──────────┘  JSON lines      └───────────────────────────┘  pty   └─────────────────────┘
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`spec`] | what a machine is: data only |
+//! | [`state`] | what became of it: data only, `state.json` |
+//! | [`vmm`] | the [`Vmm`] trait, and [`uml`], its first backend |
+//! | [`machine`] | [`start`], [`find`] and the handle |
+//! | [`console`] | reading from and writing to a guest's console |
+//! | [`shim`] | the process that owns one machine |
+//! | [`jail`] | what the VMM process may see and do |
+//! | [`cgroup`] | limits and accounting, cgroup v1 and v2 |
+//!
+//! It never reads a site profile, makes a tap or a disk image, or runs a program
+//! of the host other than this binary itself (as shim and as jail).
+
+mod atomic;
+pub mod cgroup;
+pub mod console;
+mod error;
+pub mod jail;
+
+mod lock;
+pub mod machine;
+mod process;
+pub mod shim;
+mod socket;
+
+pub mod spec;
+pub mod state;
+pub mod uml;
+mod usage;
+pub mod vmm;
+
+pub use console::{Console, ConsoleAccess};
+pub use error::{MachineError, StartFailure};
+pub use jail::jail_main;
+pub use machine::{Launcher, Machine, StopOutcome, Stopping, find, start};
+pub use shim::shim_main;
+pub use spec::{Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
+pub use state::{Exit, MachineState};
+pub use usage::Usage;
+pub use vmm::{Probe, Vmm, VmmKind, probe};

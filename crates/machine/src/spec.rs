@@ -1,0 +1,114 @@
+//! What a machine is. Data only; stored as `run_dir/spec.json`, from which the
+//! shim and the jail read it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// One machine, complete: nothing else is asked when it is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// Name shown to people and used as the jail's host name.
+    pub name: String,
+    /// The virtual machine monitor and what it needs.
+    pub vmm: VmmSpec,
+    /// User that the VMM process runs as; never 0.
+    pub uid: u32,
+    /// Group that the VMM process runs as; never 0.
+    pub gid: u32,
+    /// Guest memory, bytes.
+    pub memory: u64,
+    /// Guest CPUs. User-Mode Linux has one; more is an error there.
+    pub cpus: u32,
+    /// Disk images in the guest's order. A disk is used by one machine at a time.
+    pub disks: Vec<PathBuf>,
+    /// Network card; without one the machine has no network.
+    pub nic: Option<Nic>,
+    /// Kernel arguments such as `root=PARTLABEL=gridgate-root rw`.
+    pub kernel_arguments: Vec<String>,
+    /// Where sockets, state and the console log are kept. Created mode 0700.
+    pub run_dir: PathBuf,
+    /// Limits on the host's side.
+    pub limits: Limits,
+}
+
+/// A network card: a persistent tap owned by [`MachineSpec::uid`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// The network namespace's file, such as `/run/netns/gg-dublin`.
+    pub namespace: PathBuf,
+    /// Name of the tap in it.
+    pub tap: String,
+    /// Ethernet address, `02:00:00:00:00:01`.
+    pub mac: String,
+}
+
+/// Limits on the host's side, as a control group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Path of the control group below each hierarchy's root, such as
+    /// `gridgate/ab12/dublin/ce`. It belongs to this machine alone.
+    pub cgroup: String,
+    /// Most memory, bytes: the guest's and the VMM's own.
+    pub memory_max: Option<u64>,
+    /// Most host processes. User-Mode Linux takes about one per guest process.
+    pub pids_max: Option<u64>,
+    /// Share of the CPU, 1 to 10000, 100 by default.
+    pub cpu_weight: Option<u32>,
+}
+
+/// Which VMM, and what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum VmmSpec {
+    /// User-Mode Linux.
+    Uml {
+        /// Root tree on the host that holds the kernel and the libraries it needs.
+        root: PathBuf,
+        /// The kernel, inside `root`: `usr/bin/linux.uml`.
+        kernel: PathBuf,
+        /// How guest processes are kept apart from the guest kernel.
+        security: UmlSecurity,
+    },
+}
+
+/// How User-Mode Linux runs its guest's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UmlSecurity {
+    /// Faster; weaker between processes of the same guest.
+    Seccomp,
+    /// Slower; every system call is traced.
+    Ptrace,
+}
+
+/// Files below a run directory, in one place.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir<'a>(pub &'a Path);
+
+impl RunDir<'_> {
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("shim.sock")
+    }
+    pub(crate) fn console_log(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+    pub(crate) fn old_console_log(&self) -> PathBuf {
+        self.0.join("console.log.old")
+    }
+    pub(crate) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+}

@@ -1,0 +1,193 @@
+//! What a virtual machine monitor must be able to do to run a machine: a small
+//! required part, and capabilities that it may have.
+//!
+//! A backend only describes: command line, jail, the meaning of console lines and
+//! of the way the process ended. The shim and the jail do everything else, so that
+//! they are the same for every VMM.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::MachineError;
+use crate::machine::Launcher;
+use crate::spec::{MachineSpec, VmmSpec};
+use crate::state::Exit;
+use crate::uml::Uml;
+
+/// The kinds of VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmmKind {
+    /// User-Mode Linux.
+    Uml,
+}
+
+impl std::fmt::Display for VmmKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Uml => "uml",
+        })
+    }
+}
+
+/// A virtual machine monitor.
+pub trait Vmm {
+    /// Which one.
+    fn kind(&self) -> VmmKind;
+
+    /// Finds what this VMM cannot do of `spec`, without starting anything.
+    ///
+    /// # Errors
+    /// The first thing it cannot do, as a sentence without the machine's name.
+    fn check(&self, spec: &MachineSpec) -> Result<(), String>;
+
+    /// What its process needs to see.
+    fn jail(&self, spec: &MachineSpec) -> JailPlan;
+
+    /// Its command line, with paths as seen in the jail.
+    fn command(&self, spec: &MachineSpec) -> VmmCommand;
+
+    /// What a line of the console means.
+    fn sign(&self, line: &str) -> Option<Sign>;
+
+    /// What it means that the process ended like this, unless the shim ended it.
+    fn judge(&self, end: &End) -> Exit;
+
+    /// Capability: a way to ask the guest to shut down. Without it a stop waits
+    /// for the limit and kills.
+    fn power_button(&self) -> Option<&dyn PowerButton> {
+        None
+    }
+}
+
+/// Capability: asks the guest to shut down.
+pub trait PowerButton {
+    /// Presses it. Must not take longer than about half a second.
+    ///
+    /// # Errors
+    /// When the VMM does not listen (yet): the shim tries again.
+    fn press(&self, seat: &Seat<'_>) -> io::Result<()>;
+}
+
+/// The VMM's own directory, as seen from the shim: how to reach its control socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat<'a> {
+    /// [`SEAT`] on the host. The VMM's user may write to `own` below it, and to nothing else.
+    pub directory: &'a Path,
+    /// The VMM's user.
+    pub uid: u32,
+    /// The VMM's group.
+    pub gid: u32,
+}
+
+/// Where the jail shows the [`Seat`].
+pub const SEAT: &str = "/vmm";
+
+/// What a VMM process needs to see, besides `/proc`, `/tmp` and its disks at `/disks/N`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JailPlan {
+    /// Host tree whose `usr`, `lib`, `lib64`, `bin` and `sbin` it sees read-only.
+    pub root: PathBuf,
+    /// Devices beyond null, zero, random and urandom.
+    pub devices: Vec<Device>,
+    /// Size limit of `/dev/shm`, bytes.
+    pub shared_memory: u64,
+    /// Most open files.
+    pub open_files: u64,
+}
+
+/// A device of the host that a VMM may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// `/dev/net/tun`
+    Tun,
+}
+
+/// A command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmmCommand {
+    /// Program, absolute, in the jail.
+    pub program: PathBuf,
+    /// Arguments after the program's name.
+    pub arguments: Vec<String>,
+    /// The whole environment.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+/// What a console line tells about the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The guest's kernel panics; its words.
+    Panic(String),
+    /// The guest has shut down and is about to start again.
+    Restarting,
+}
+
+/// How a VMM process ended on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The process's status.
+    pub status: std::process::ExitStatus,
+    /// The panic that was seen on the console since the guest's last start.
+    pub panic: Option<String>,
+    /// The last line on the console.
+    pub last_line: Option<String>,
+}
+
+impl VmmSpec {
+    /// The VMM that this describes.
+    #[must_use]
+    pub fn vmm(&self) -> Box<dyn Vmm> {
+        match self {
+            Self::Uml { root, kernel, security } => {
+                Box::new(Uml::new(root.clone(), kernel.clone(), *security))
+            }
+        }
+    }
+}
+
+/// What every VMM asks of a spec, and then what this one asks.
+pub(crate) fn check(spec: &MachineSpec) -> Result<(), MachineError> {
+    let fault = |why: String| MachineError::Spec { machine: spec.name.clone(), why };
+    if spec.uid == 0 || spec.gid == 0 {
+        return Err(fault("its VMM must not run as root (uid or gid is 0)".into()));
+    }
+    if !spec.run_dir.is_absolute() {
+        return Err(fault(format!("run directory {} is not absolute", spec.run_dir.display())));
+    }
+    let normal =
+        |path: &Path| path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if spec.limits.cgroup.is_empty() || !normal(Path::new(&spec.limits.cgroup)) {
+        return Err(fault(format!("control group {:?} is not a plain path", spec.limits.cgroup)));
+    }
+    if let Some(argument) = spec.kernel_arguments.iter().find(|a| a.contains(['\0', '\n'])) {
+        return Err(fault(format!("kernel argument {argument:?} contains a control character")));
+    }
+    spec.vmm.vmm().check(spec).map_err(fault)
+}
+
+/// What a probe found: this VMM has booted a kernel on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The kernel's release, such as `7.2.0`.
+    pub release: String,
+    /// From start to the kernel's asking for its root.
+    pub boot: std::time::Duration,
+}
+
+/// Proves a VMM by booting its kernel, without a disk, in the jail it will have.
+/// `scratch` is made and removed; `uid` is an unused user and group.
+///
+/// # Errors
+/// Why the kernel did not boot within ten seconds.
+pub fn probe(
+    launcher: &Launcher,
+    vmm: &VmmSpec,
+    scratch: &Path,
+    uid: u32,
+) -> Result<Probe, MachineError> {
+    let _ = (launcher, vmm, scratch, uid);
+    Err(MachineError::Spec { machine: "probe".into(), why: "not there yet".into() })
+}
