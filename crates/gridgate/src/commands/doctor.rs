@@ -1,0 +1,109 @@
+//! `gridgate doctor`: what this host has and lacks.
+
+mod probe;
+
+use clap::Args;
+use gridgate_protocol::site_api::ErrorKind;
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure, Outcome};
+use crate::settings::Settings;
+use crate::show::table::{Align, Cell, Table};
+use crate::show::{Paint, Style, screen};
+
+/// What this host has and lacks, and the commands that mend it
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  gridgate doctor          exit code 3 when something needed is missing
+  gridgate doctor --json   for programs; see docs/cli.md")]
+pub struct Doctor {
+    /// Debian mirror to look at instead of the one found
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+/// How one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Needed and not there.
+    Missing,
+    /// Not there, and not needed.
+    Optional,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do, when something is to be done.
+    pub mend: Option<String>,
+}
+
+impl Doctor {
+    /// Runs the command.
+    pub fn run(self, settings: &Settings) -> Outcome {
+        let findings = probe::all(&settings.home, self.mirror.as_deref());
+        if settings.json {
+            screen::json(&findings);
+        } else {
+            screen::text(&render(&findings, settings.style));
+        }
+        if findings.iter().any(|finding| finding.verdict == Verdict::Missing) {
+            return Err(Failure::Shown(ErrorKind::Host));
+        }
+        Ok(Exit::OK)
+    }
+}
+
+fn render(findings: &[Finding], style: Style) -> String {
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+    for finding in findings {
+        let (word, paint) = match finding.verdict {
+            Verdict::Ok => ("ok", Paint::Good),
+            Verdict::Missing => ("missing", Paint::Bad),
+            Verdict::Optional => ("optional", Paint::Dim),
+        };
+        table.row([Cell::new(paint, word), finding.name.into(), finding.seen.as_str().into()]);
+        if let Some(mend) = &finding.mend {
+            table.row([Cell::default(), Cell::default(), format!("→ {mend}").into()]);
+        }
+    }
+    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
+    let last = match missing {
+        0 => "this host can carry a site".to_owned(),
+        1 => "one thing is missing".to_owned(),
+        many => format!("{many} things are missing"),
+    };
+    format!("{}\n{last}\n", table.render(style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_comes_with_its_cure() {
+        let findings = [
+            Finding { name: "root", verdict: Verdict::Ok, seen: "yes".into(), mend: None },
+            Finding {
+                name: "taps",
+                verdict: Verdict::Missing,
+                seen: "no /dev/net/tun".into(),
+                mend: Some("modprobe tun".into()),
+            },
+        ];
+        assert_eq!(
+            render(&findings, Style::new(false)),
+            "ok       root  yes\nmissing  taps  no /dev/net/tun\n               → modprobe tun\n\none thing is missing\n"
+        );
+    }
+}

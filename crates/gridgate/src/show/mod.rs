@@ -1,0 +1,27 @@
+//! Everything that is written on the screen. Pure functions from data to text, but for [`screen`] and [`live`].
+//!
+//! | module | shows |
+//! |---|---|
+//! | [`style`] | colour by meaning |
+//! | [`table`] | aligned columns |
+//! | [`figures`] | durations, sizes, text from guests |
+//! | [`nodes`], [`checks`], [`plan`] | the tables of a site |
+//! | [`error`] | a failure |
+//! | [`plain`], [`live`] | a stream of events, as lines or on a moving terminal |
+//! | [`screen`] | the only writer to standard output and standard error |
+
+pub mod checks;
+pub mod error;
+pub mod figures;
+pub mod live;
+pub mod nodes;
+pub mod plain;
+pub mod plan;
+pub mod screen;
+mod style;
+pub mod table;
+
+pub use style::{Paint, Style};
+
+#[cfg(test)]
+mod tests;
