@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -70,7 +70,7 @@ fn assert_openssl(arguments: &[&str], input: &str, said: &str) {
     }
 }
 
-fn mode(path: PathBuf) -> u32 {
+fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
@@ -81,9 +81,9 @@ fn a_ca_is_made_once_and_opened_again() {
     let opened = ca_in(dir.path());
     assert_eq!(made.certificate_pem(), opened.certificate_pem());
     assert_eq!(made.subject(), "/O=dublin.test/CN=dublin Test CA");
-    assert_eq!(mode(dir.path().join("ca")), 0o700);
-    assert_eq!(mode(dir.path().join("ca/ca.key")), 0o600);
-    assert_eq!(mode(dir.path().join("ca/ca.pem")), 0o644);
+    assert_eq!(mode(&dir.path().join("ca")), 0o700);
+    assert_eq!(mode(&dir.path().join("ca/ca.key")), 0o600);
+    assert_eq!(mode(&dir.path().join("ca/ca.pem")), 0o644);
 
     let pem = made.certificate_pem();
     let text = ["x509", "-noout", "-text"];
@@ -311,7 +311,7 @@ fn the_servers_identity_is_kept_while_it_serves() {
     let home = dir.path().join("server");
     let first = ca.server_identity(&home, "gridgate-server").unwrap();
     assert_eq!(ca.server_identity(&home, "gridgate-server").unwrap(), first);
-    assert_eq!(mode(home.join("server-identity.json")), 0o600);
+    assert_eq!(mode(&home.join("server-identity.json")), 0o600);
     assert!(!format!("{first:?}").contains("PRIVATE KEY"));
 
     let path = dir.path().join("ca/ca.pem");
