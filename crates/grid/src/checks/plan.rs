@@ -183,7 +183,7 @@ impl<'a> Storage<'a> {
     }
 
     fn hint(self) -> String {
-        format!("gridgate logs {} globus-gridftp-server", self.se.node)
+        format!("gridgate exec {} -- tail /var/log/gridftp.log", self.se.node)
     }
 }
 
@@ -216,7 +216,7 @@ fn proxy(facts: &SiteFacts) -> Result<Part, &'static str> {
         .step("left", 10, "grid-proxy-info -file \"$X509_USER_PROXY\" -timeleft", GoOn)
         .at_end(5, "rm -f \"$new\"");
     let claim = Claim::Proxy { identity: user.subject.clone() };
-    let hint = format!("gridgate run {} --user {} grid-proxy-init -debug", ui.node, user.name);
+    let hint = format!("gridgate exec {} --user {} -- grid-proxy-init -debug", ui.node, user.name);
     Ok(Part { script, claim, hint })
 }
 
@@ -230,9 +230,11 @@ fn authentication(ce: &Host) -> Part {
 }
 
 fn fork(ce: &Host) -> Part {
+    // The job manager keeps a log of its own for each user.
+    let hint = format!("{}; on {} /var/log/globus", gatekeeper_hint(ce), ce.node);
     let command = job(&ce.fqdn, "jobmanager-fork", "/bin/hostname");
     let script = Script::new().step("job", JOB, &command, GoOn);
-    Part { script, claim: Claim::RanOn { host: ce.clone() }, hint: gatekeeper_hint(ce) }
+    Part { script, claim: Claim::RanOn { host: ce.clone() }, hint }
 }
 
 fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
@@ -240,7 +242,7 @@ fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
         return Err("no worker nodes in this site");
     }
     // A script of ours rather than words on a command line, which pass through
-    // three programs' ideas of quoting. The job must not see the checks' proxy path.
+    // three programs' ideas of quoting.
     let where_am_i = "#!/bin/sh\necho \"host=$(hostname)\"\necho \"job=${SLURM_JOB_ID:-none}\"\n";
     let write =
         format!("sh -c 'printf %s \"$2\" >\"$1\"' sh \"$work/where\" {}", quoted(where_am_i));
@@ -249,8 +251,9 @@ fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
         Script::new().step("script", 5, &write, End).step("job", BATCH_JOB, &command, GoOn);
     let claim = Claim::RanOnWorker { workers: facts.workers.clone(), domain: facts.domain.clone() };
     let hint = format!(
-        "gridgate logs {} slurmctld, gridgate logs {} slurmd, and whether /home is mounted on the workers",
-        ce.node, facts.workers[0]
+        "gridgate logs {} slurmctld; gridgate logs {} slurmd; whether /home is mounted on the \
+         workers; on {} /var/log/globus",
+        ce.node, facts.workers[0], ce.node
     );
     Ok(Part { script, claim, hint })
 }
