@@ -21,7 +21,8 @@ pub fn admin_key(dir: &SiteDir) -> Result<String, Failure> {
     let key = if path.exists() {
         PrivateKey::read_openssh_file(&path).map_err(|e| fault("read", &e))?
     } else {
-        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(|e| fault("made", &e))?;
+        let mut key =
+            PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(|e| fault("made", &e))?;
         key.set_comment("gridgate administrator");
         let text = key.to_openssh(LineEnding::LF).map_err(|e| fault("made", &e))?;
         write_atomic(&path, text.as_bytes()).map_err(|e| fault("written", &e))?;

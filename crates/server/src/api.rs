@@ -87,7 +87,8 @@ async fn sites(State(daemon): State<Arc<Daemon>>) -> Answer {
             .filter_map(|site| {
                 let wanted = site.wanted()?;
                 let names = wanted.compiled.nodes.iter().map(|node| site.dir.node(&node.name));
-                let running = names.filter(|dir| matches!(observe::machine(dir), Found::Running(..))).count();
+                let running =
+                    names.filter(|dir| matches!(observe::machine(dir), Found::Running(..))).count();
                 Some(SiteSummary {
                     site: site.name.clone(),
                     profile: wanted.source.path.clone(),
@@ -104,13 +105,17 @@ async fn sites(State(daemon): State<Arc<Daemon>>) -> Answer {
 /// A site and what it must be.
 fn known(daemon: &Daemon, name: &str) -> Result<(Arc<Site>, Arc<Wanted>), Failure> {
     let site = daemon.site(name)?;
-    let wanted = site
-        .wanted()
-        .ok_or_else(|| failure(ErrorKind::NotFound, format!("{name} has not been brought up yet")))?;
+    let wanted = site.wanted().ok_or_else(|| {
+        failure(ErrorKind::NotFound, format!("{name} has not been brought up yet"))
+    })?;
     Ok((site, wanted))
 }
 
-fn known_node(daemon: &Daemon, site: &str, node: &str) -> Result<(Arc<Site>, Arc<Wanted>), Failure> {
+fn known_node(
+    daemon: &Daemon,
+    site: &str,
+    node: &str,
+) -> Result<(Arc<Site>, Arc<Wanted>), Failure> {
     let (site, wanted) = known(daemon, site)?;
     if wanted.node(node).is_some() {
         return Ok((site, wanted));
@@ -148,7 +153,9 @@ fn request_key(request: &impl serde::Serialize) -> String {
 async fn down(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>, body: Bytes) -> Answer {
     let (site, _) = known(&daemon, &name)?;
     let limit = up::limit(down_request(&body)?.limit_s);
-    begin(&site, "down", String::new(), move |site, task| async move { stop::all(&site, limit, &task).await })
+    begin(&site, "down", String::new(), move |site, task| async move {
+        stop::all(&site, limit, &task).await
+    })
 }
 
 fn down_request(body: &Bytes) -> Result<DownRequest, Failure> {
@@ -250,7 +257,8 @@ async fn done(site: &Arc<Site>, task: &Task, changed: bool) -> Event {
 }
 
 fn stream(task: Arc<Task>, joined: bool) -> Response {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(64);
+    let (sender, receiver) =
+        tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(64);
     tokio::spawn(async move {
         if joined {
             let event = Event::Joined { task: task.name.clone() };
@@ -277,12 +285,16 @@ fn stream(task: Arc<Task>, joined: bool) -> Response {
 }
 
 fn line(event: &Event) -> Bytes {
-    let mut json = serde_json::to_vec(event).unwrap_or_else(|e| format!("{{\"warning\":{{\"text\":\"{e}\"}}}}").into());
+    let mut json = serde_json::to_vec(event)
+        .unwrap_or_else(|e| format!("{{\"warning\":{{\"text\":\"{e}\"}}}}").into());
     json.push(b'\n');
     json.into()
 }
 
-async fn profile(State(daemon): State<Arc<Daemon>>, Path((name, node)): Path<(String, String)>) -> Answer {
+async fn profile(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+) -> Answer {
     let (_, wanted) = known_node(&daemon, &name, &node)?;
     let Some(node) = wanted.node(&node) else { return Ok(StatusCode::NOT_FOUND.into_response()) };
     Ok(Json(gridgate_protocol::agent_api::PublishedProfile {
@@ -292,7 +304,10 @@ async fn profile(State(daemon): State<Arc<Daemon>>, Path((name, node)): Path<(St
     .into_response())
 }
 
-async fn image(State(daemon): State<Arc<Daemon>>, Path((name, node)): Path<(String, String)>) -> Answer {
+async fn image(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+) -> Answer {
     let (site, wanted) = known_node(&daemon, &name, &node)?;
     let explanation = blocking(move || explain(&site, &wanted, &node)).await??;
     Ok(Json(explanation).into_response())
@@ -314,7 +329,12 @@ fn explain(site: &Site, wanted: &Wanted, name: &str) -> Result<ImageExplanation,
     }
     for difference in &found.differences {
         let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".into());
-        lines.push(format!("{}: {} → {}", difference.name, side(&difference.cached), side(&difference.wanted)));
+        lines.push(format!(
+            "{}: {} → {}",
+            difference.name,
+            side(&difference.cached),
+            side(&difference.wanted)
+        ));
     }
     Ok(ImageExplanation {
         node: name.to_owned(),
@@ -325,7 +345,10 @@ fn explain(site: &Site, wanted: &Wanted, name: &str) -> Result<ImageExplanation,
     })
 }
 
-async fn node_access(State(daemon): State<Arc<Daemon>>, Path((name, node)): Path<(String, String)>) -> Answer {
+async fn node_access(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+) -> Answer {
     let (site, wanted) = known_node(&daemon, &name, &node)?;
     match access::of(&site.dir, &wanted, &node, None) {
         Some(access) => Ok(Json(access).into_response()),
@@ -339,6 +362,7 @@ async fn run(
     Json(command): Json<RunCommand>,
 ) -> Answer {
     let (site, _) = known_node(&daemon, &name, &node)?;
-    let result = checks::command(&site, &node, &command.user, &command.script, command.limit_s).await?;
+    let result =
+        checks::command(&site, &node, &command.user, &command.script, command.limit_s).await?;
     Ok(Json(result).into_response())
 }

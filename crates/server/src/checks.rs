@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gridgate_grid::checks::{GridUser, Host, Planned, Schedule, SiteCheck, SiteFacts, judge, site_checks};
+use gridgate_grid::checks::{
+    GridUser, Host, Planned, Schedule, SiteCheck, SiteFacts, judge, site_checks,
+};
 use gridgate_protocol::agent_api::{RunRequest, RunResult};
-use gridgate_protocol::site_api::{CheckOutcome, CheckResult, CheckRun, ErrorKind, Event, NodeState};
+use gridgate_protocol::site_api::{
+    CheckOutcome, CheckResult, CheckRun, ErrorKind, Event, NodeState,
+};
 
 use crate::failure::{Failure, Hint, failure};
 use crate::site::Site;
@@ -28,9 +32,10 @@ fn facts(wanted: &Wanted) -> SiteFacts {
         let node = nodes.find(|node| node.profile.components.iter().any(|c| c == component))?;
         Some(Host { node: node.name.clone(), fqdn: node.profile.fqdn() })
     };
-    let workers = wanted.compiled.nodes.iter().filter(|node| {
-        node.profile.components.iter().any(|component| component == "slurm-worker")
-    });
+    let workers =
+        wanted.compiled.nodes.iter().filter(|node| {
+            node.profile.components.iter().any(|component| component == "slurm-worker")
+        });
     let user = wanted.site.users.first();
     let se = host("gridftp-server");
     // The storage component gives each grid user a directory: the first one that this user owns.
@@ -59,7 +64,11 @@ fn facts(wanted: &Wanted) -> SiteFacts {
 }
 
 /// Runs all checks; each result is an event of the task. An `Err` means that they could not be run.
-pub async fn run(site: &Arc<Site>, wanted: &Arc<Wanted>, task: &Arc<Task>) -> Result<CheckRun, Failure> {
+pub async fn run(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    task: &Arc<Task>,
+) -> Result<CheckRun, Failure> {
     let started = Instant::now();
     let planned = site_checks(&facts(wanted));
     needs_running(site, wanted, &planned).await?;
@@ -113,17 +122,25 @@ fn note(
     results.insert(id, result);
 }
 
-async fn needs_running(site: &Arc<Site>, wanted: &Arc<Wanted>, planned: &[Planned]) -> Result<(), Failure> {
+async fn needs_running(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    planned: &[Planned],
+) -> Result<(), Failure> {
     let nodes = planned.iter().filter_map(|entry| match entry {
         Planned::Check(check) => Some(check.node.clone()),
         Planned::NotApplicable { .. } => None,
     });
     for node in nodes.collect::<std::collections::BTreeSet<_>>() {
         let status = look(site, wanted, &node).await?;
-        if matches!(status.state, NodeState::Absent | NodeState::Stopped | NodeState::Failed | NodeState::Booting) {
+        if matches!(
+            status.state,
+            NodeState::Absent | NodeState::Stopped | NodeState::Failed | NodeState::Booting
+        ) {
             return Err(failure(
                 ErrorKind::Node,
-                format!("the site checks run from {node}, which is {:?}", status.state).to_lowercase(),
+                format!("the site checks run from {node}, which is {:?}", status.state)
+                    .to_lowercase(),
             )
             .hint(format!("bring it up first: `gridgate start {node}` or `gridgate up`")));
         }
@@ -139,13 +156,21 @@ async fn one(site: &Site, check: &SiteCheck) -> CheckOutcome {
         }
         Err(failure) => CheckOutcome::Failed {
             what: failure.what,
-            hint: failure.hint.unwrap_or_else(|| format!("gridgate status; gridgate console {}", check.node)),
+            hint: failure
+                .hint
+                .unwrap_or_else(|| format!("gridgate status; gridgate console {}", check.node)),
         },
     }
 }
 
 /// Runs a script in a node, as a user, through its agent.
-pub async fn command(site: &Site, node: &str, user: &str, script: &str, limit_s: u32) -> Result<RunResult, Failure> {
+pub async fn command(
+    site: &Site,
+    node: &str,
+    user: &str,
+    script: &str,
+    limit_s: u32,
+) -> Result<RunResult, Failure> {
     let request = RunRequest {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         user: user.to_owned(),
@@ -159,7 +184,9 @@ pub async fn command(site: &Site, node: &str, user: &str, script: &str, limit_s:
     let limit = Duration::from_secs(u64::from(limit_s) + GRACE);
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(result)) => Ok(result),
-        Ok(Err(_)) => Err(failure(ErrorKind::Node, format!("{node} was restarted while the command ran"))),
+        Ok(Err(_)) => {
+            Err(failure(ErrorKind::Node, format!("{node} was restarted while the command ran")))
+        }
         Err(_) => Err(failure(
             ErrorKind::Node,
             format!("{node}'s agent did not answer within {} s", limit.as_secs()),

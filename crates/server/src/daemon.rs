@@ -141,17 +141,20 @@ fn run(home: Home) -> Result<(), Failure> {
 /// Held while the daemon lives: two daemons of one home would fight over its sites.
 fn lock(home: &Home) -> Result<File, Failure> {
     let path = home.lock_file();
-    let fault = |e: &dyn std::error::Error| caused(ErrorKind::Host, format!("{} is not usable", path.display()), e);
+    let fault = |e: &dyn std::error::Error| {
+        caused(ErrorKind::Host, format!("{} is not usable", path.display()), e)
+    };
     let mut file = fs::OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
         .map_err(|e| fault(&e))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        failure(ErrorKind::Busy, "another daemon serves this home")
-    })?;
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(|e| fault(&e))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| failure(ErrorKind::Busy, "another daemon serves this home"))?;
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|e| fault(&e))?;
     Ok(file)
 }
 
@@ -207,7 +210,9 @@ async fn adopt(daemon: &Arc<Daemon>, name: &str) -> Result<(), Failure> {
 
 /// Tells a starter that the socket answers, by closing its pipe after a word.
 fn tell_ready() {
-    let Some(fd) = std::env::var(READY_FD).ok().and_then(|text| text.parse::<RawFd>().ok()) else { return };
+    let Some(fd) = std::env::var(READY_FD).ok().and_then(|text| text.parse::<RawFd>().ok()) else {
+        return;
+    };
     if fd <= 2 {
         return;
     }

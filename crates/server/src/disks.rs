@@ -60,8 +60,9 @@ pub fn create(plan: &DiskPlan, used: u64, stage: &Stage) -> Result<String, Failu
 
 /// Gives a disk its size, if it is smaller. Blocking.
 pub fn grow(dir: &NodeDir, node: &CompiledNode) -> Result<(), Failure> {
-    gridgate_disk::grow(&dir.disk(), node.disk)
-        .map_err(|e| caused(ErrorKind::Host, format!("{}'s disk could not be grown", node.name), &e))
+    gridgate_disk::grow(&dir.disk(), node.disk).map_err(|e| {
+        caused(ErrorKind::Host, format!("{}'s disk could not be grown", node.name), &e)
+    })
 }
 
 /// The size of a node's disk, bytes; none when there is no disk.
@@ -72,7 +73,9 @@ pub fn size(dir: &NodeDir) -> Option<u64> {
 /// The node's bearer token, made when it is missing.
 pub fn token(dir: &NodeDir) -> Result<String, Failure> {
     let path = dir.token();
-    let fault = |e: std::io::Error| caused(ErrorKind::Host, format!("{} is not usable", path.display()), &e);
+    let fault = |e: std::io::Error| {
+        caused(ErrorKind::Host, format!("{} is not usable", path.display()), &e)
+    };
     match fs::read_to_string(&path) {
         Ok(token) if token.len() == 64 => Ok(token),
         Ok(_) => Err(fault(std::io::Error::other("not 64 hex digits"))),
@@ -89,7 +92,12 @@ pub fn token(dir: &NodeDir) -> Result<String, Failure> {
 }
 
 /// Writes the node's identity and the agent to its disk's seed partition. The machine must not run. Blocking.
-pub fn write_seed(dir: &NodeDir, node: &CompiledNode, wanted: &Wanted, ca: &str) -> Result<(), Failure> {
+pub fn write_seed(
+    dir: &NodeDir,
+    node: &CompiledNode,
+    wanted: &Wanted,
+    ca: &str,
+) -> Result<(), Failure> {
     let fault = |e: &dyn std::error::Error| {
         caused(ErrorKind::Host, format!("{}'s seed could not be written", node.name), e)
     };
@@ -124,6 +132,7 @@ pub fn write_seed(dir: &NodeDir, node: &CompiledNode, wanted: &Wanted, ca: &str)
 
 /// Sees to it that the VMM's user owns the disk.
 pub fn give(dir: &NodeDir, uid: u32) -> Result<(), Failure> {
-    rustix::fs::chown(dir.disk(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
-        .map_err(|e| caused(ErrorKind::Host, "a disk's owner could not be set", &std::io::Error::from(e)))
+    rustix::fs::chown(dir.disk(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid))).map_err(|e| {
+        caused(ErrorKind::Host, "a disk's owner could not be set", &std::io::Error::from(e))
+    })
 }

@@ -70,9 +70,9 @@ pub struct Images {
 fn groups<'a>(nodes: impl Iterator<Item = &'a CompiledNode>) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for node in nodes {
-        let same = groups
-            .iter_mut()
-            .find(|group| group.nodes[0].role == node.role && group.nodes[0].packages == node.packages);
+        let same = groups.iter_mut().find(|group| {
+            group.nodes[0].role == node.role && group.nodes[0].packages == node.packages
+        });
         match same {
             Some(group) => group.nodes.push(node),
             None => {
@@ -140,7 +140,12 @@ pub fn build(
 }
 
 /// Fetches or finds the User Mode Linux kernel. Blocking.
-pub fn uml(depot: &Depot, mirrors: &Mirrors, dir: &SiteDir, task: &Arc<Task>) -> Result<Uml, Failure> {
+pub fn uml(
+    depot: &Depot,
+    mirrors: &Mirrors,
+    dir: &SiteDir,
+    task: &Arc<Task>,
+) -> Result<Uml, Failure> {
     let lock = lock(dir)?;
     depot.uml(mirrors, lock.as_ref(), &Reporter::new(task.clone())).map_err(|e| {
         caused(ErrorKind::Host, "the User Mode Linux kernel could not be fetched", &e)
@@ -149,7 +154,13 @@ pub fn uml(depot: &Depot, mirrors: &Mirrors, dir: &SiteDir, task: &Arc<Task>) ->
 }
 
 /// Why a node's image is what it is.
-pub fn explain(depot: &Depot, dir: &SiteDir, wanted: &Wanted, uml: Option<&Uml>, node: &str) -> Option<Explanation> {
+pub fn explain(
+    depot: &Depot,
+    dir: &SiteDir,
+    wanted: &Wanted,
+    uml: Option<&Uml>,
+    node: &str,
+) -> Option<Explanation> {
     let groups = groups(wanted.compiled.nodes.iter());
     let group = groups.iter().find(|group| group.nodes.iter().any(|n| n.name == node))?;
     let lock = lock(dir).ok().flatten();
@@ -219,9 +230,11 @@ impl Progress for Reporter {
     fn event(&self, event: DepotEvent) {
         let subject_name = |subject: String| format!("image {subject}");
         let event = match event {
-            DepotEvent::StageStarted { subject, stage, detail } => {
-                Event::Started { subject: subject_name(subject), stage: stage.word().into(), detail }
-            }
+            DepotEvent::StageStarted { subject, stage, detail } => Event::Started {
+                subject: subject_name(subject),
+                stage: stage.word().into(),
+                detail,
+            },
             DepotEvent::StageProgress { subject, stage, done, total, unit } => {
                 if done < total && !self.due(format!("{subject}/{}", stage.word())) {
                     return;

@@ -24,10 +24,7 @@ pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> M
         vmm: VmmSpec::Uml {
             root: uml.root.clone(),
             kernel: uml.kernel.clone(),
-            security: match node.security {
-                Security::Seccomp => UmlSecurity::Seccomp,
-                Security::Ptrace => UmlSecurity::Ptrace,
-            },
+            security: security(node.security),
         },
         uid,
         gid: uid,
@@ -47,6 +44,14 @@ pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> M
             pids_max: Some(PROCESSES),
             cpu_weight: None,
         },
+    }
+}
+
+/// The VMM's word for the profile's.
+pub fn security(security: Security) -> UmlSecurity {
+    match security {
+        Security::Seccomp => UmlSecurity::Seccomp,
+        Security::Ptrace => UmlSecurity::Ptrace,
     }
 }
 

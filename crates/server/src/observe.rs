@@ -43,6 +43,10 @@ pub fn machine(dir: &NodeDir) -> Found {
             wanted: matches!(exit, Exit::PoweredOff | Exit::Killed),
             how: exit.to_string(),
         },
+        Ok(MachineState::Lost { .. }) => Found::Ended {
+            how: "its shim was killed, and the machine ended with it".into(),
+            wanted: false,
+        },
         Err(e) => Found::Ended { how: e.to_string(), wanted: false },
     }
 }
@@ -90,9 +94,9 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64) 
     status.uptime_ms = Some(since);
     status.last_line = machine.last_line();
     if let Ok(usage) = machine.usage() {
-        status.host_memory = Some(usage.memory);
-        status.shim_memory = Some(usage.shim_memory);
-        status.cpu_ms = Some(usage.cpu_ms);
+        status.host_memory = Some(usage.pss);
+        status.shim_memory = None;
+        status.cpu_ms = usage.cpu_time.map(|time| time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {
         None => (NodeState::Booting, "waiting for its agent's first word".to_owned()),
@@ -125,7 +129,11 @@ fn judge(heard: &Heard, published: Option<&str>) -> (NodeState, String) {
     let report = &heard.report;
     let failing: Vec<_> = report.health.iter().filter(|check| !check.ok).collect();
     let name_them = || {
-        failing.iter().map(|check| format!("{} ({})", check.name, check.detail)).collect::<Vec<_>>().join(", ")
+        failing
+            .iter()
+            .map(|check| format!("{} ({})", check.name, check.detail))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     if heard.silent {
         return (NodeState::Degraded, "its agent has gone silent".into());

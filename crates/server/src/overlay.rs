@@ -45,5 +45,7 @@ fn common_masks(nodes: &[&CompiledNode]) -> Vec<String> {
     };
     let mut sets = nodes.iter().map(|node| masks(node));
     let first = sets.next().unwrap_or_default();
-    sets.fold(first, |common, set| common.intersection(&set).cloned().collect()).into_iter().collect()
+    sets.fold(first, |common, set| common.intersection(&set).cloned().collect())
+        .into_iter()
+        .collect()
 }

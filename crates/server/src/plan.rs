@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gridgate_machine::MachineSpec;
+use gridgate_machine::{MachineSpec, UmlSecurity, VmmSpec};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::{Plan, PlanAction, PlanStep};
 
@@ -37,13 +37,19 @@ pub struct PresentSite {
 /// Whether two machines differ in what a restart would change. The tree of the VMM is left out: a newer
 /// one is taken at the next start, not forced on a running node.
 pub fn same_machine(a: &MachineSpec, b: &MachineSpec) -> bool {
-    a.nic == b.nic && a.cpus == b.cpus && a.uid == b.uid && a.security() == b.security()
+    a.nic == b.nic && a.cpus == b.cpus && a.uid == b.uid && security(a) == security(b)
+}
+
+fn security(spec: &MachineSpec) -> UmlSecurity {
+    let VmmSpec::Uml { security, .. } = spec.vmm;
+    security
 }
 
 /// The steps that are needed. Empty: nothing to do.
 pub fn plan(nodes: &[CompiledNode], present: &PresentSite) -> Plan {
     let mut steps = Vec::new();
-    let step = |node: &str, action, reason: String| PlanStep { node: node.to_owned(), action, reason };
+    let step =
+        |node: &str, action, reason: String| PlanStep { node: node.to_owned(), action, reason };
     if !present.network {
         steps.push(step("", PlanAction::Network, "the site's network is not there".into()));
     }
@@ -54,7 +60,11 @@ pub fn plan(nodes: &[CompiledNode], present: &PresentSite) -> Plan {
     }
     for (name, is) in &present.nodes {
         if is.running && !nodes.iter().any(|node| node.name == *name) {
-            steps.push(step(name, PlanAction::Remove, "no longer in the profile; its disk is kept".into()));
+            steps.push(step(
+                name,
+                PlanAction::Remove,
+                "no longer in the profile; its disk is kept".into(),
+            ));
         }
     }
     if !present.ports {

@@ -45,7 +45,8 @@ impl Site {
     /// A site of which nothing is known but its name.
     pub fn new(home: &Home, name: &str) -> Arc<Site> {
         let dir = home.site(name);
-        let checks = std::fs::read(dir.checks()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let checks =
+            std::fs::read(dir.checks()).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Arc::new(Site {
             name: name.to_owned(),
             dir,
@@ -92,7 +93,12 @@ impl Site {
             }
             let mut busy = failure(
                 ErrorKind::Busy,
-                format!("{} is busy with `{}` for {} s", self.name, task.name, task.millis() / 1000),
+                format!(
+                    "{} is busy with `{}` for {} s",
+                    self.name,
+                    task.name,
+                    task.millis() / 1000
+                ),
             );
             busy.hint = Some("wait for it to end: `gridgate status --watch`".into());
             return Err(busy);
@@ -127,9 +133,9 @@ impl Site {
 
     /// The install server's own certificate and key.
     pub fn server_identity(&self, name: &str) -> Result<ServerIdentity, Failure> {
-        self.ca()?
-            .server_identity(&self.dir.ca(), name)
-            .map_err(|e| caused(ErrorKind::Host, "the install server's certificate could not be made", &e))
+        self.ca()?.server_identity(&self.dir.ca(), name).map_err(|e| {
+            caused(ErrorKind::Host, "the install server's certificate could not be made", &e)
+        })
     }
 
     /// The CA's certificate, PEM.
@@ -148,14 +154,18 @@ impl Site {
         let spec = wanted
             .as_ref()
             .and_then(|wanted| wanted.compiled.secrets.iter().find(|secret| secret.name == name))
-            .ok_or_else(|| failure(ErrorKind::NotFound, format!("the site has no secret {name}")))?;
+            .ok_or_else(|| {
+                failure(ErrorKind::NotFound, format!("the site has no secret {name}"))
+            })?;
         let format = match spec.format {
             gridgate_profile::SecretFormat::Raw => gridgate_grid::secrets::Format::Raw,
             gridgate_profile::SecretFormat::Hex => gridgate_grid::secrets::Format::Hex,
             gridgate_profile::SecretFormat::Base64 => gridgate_grid::secrets::Format::Base64,
         };
         gridgate_grid::secrets::ensure(&self.dir.secrets(), name, spec.bytes as usize, format)
-            .map_err(|e| caused(ErrorKind::Host, format!("the secret {name} could not be made"), &e))
+            .map_err(|e| {
+                caused(ErrorKind::Host, format!("the secret {name} could not be made"), &e)
+            })
     }
 
     /// The stored package of this hash.

@@ -1,9 +1,11 @@
 //! Stopping machines in an order that lets each one unmount what it has from others, and removing a site.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gridgate_machine::StopOutcome;
 use gridgate_protocol::node_profile::{HealthTest, NodeProfile};
 use gridgate_protocol::site_api::ErrorKind;
 
@@ -18,7 +20,12 @@ use crate::wait::blocking;
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Stops one node's machine; says how it ended. `Ok(false)`: it was not running.
-pub async fn node(site: &Arc<Site>, name: &str, limit: Duration, task: &Arc<Task>) -> Result<bool, Failure> {
+pub async fn node(
+    site: &Arc<Site>,
+    name: &str,
+    limit: Duration,
+    task: &Arc<Task>,
+) -> Result<bool, Failure> {
     let dir = site.dir.node(name);
     let found = blocking(move || observe::machine(&dir)).await?;
     let Found::Running(machine, _) = found else { return Ok(false) };
@@ -28,10 +35,21 @@ pub async fn node(site: &Arc<Site>, name: &str, limit: Duration, task: &Arc<Task
     site.links.reset(name);
     match outcome {
         Ok(outcome) => {
-            stage.finish(outcome.to_string());
+            stage.finish(outcome_word(outcome));
             Ok(true)
         }
-        Err(e) => Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be stopped"), &e))),
+        Err(e) => {
+            Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be stopped"), &e)))
+        }
+    }
+}
+
+fn outcome_word(outcome: StopOutcome) -> &'static str {
+    match outcome {
+        StopOutcome::WasStopped => "was stopped",
+        StopOutcome::Graceful => "powered off",
+        StopOutcome::Killed => "killed at the time limit",
+        StopOutcome::Failed => "ended by itself",
     }
 }
 
@@ -45,11 +63,13 @@ pub async fn kill(site: &Arc<Site>, name: &str, task: &Arc<Task>) -> Result<bool
     let killed = blocking(move || machine.kill()).await?;
     site.links.reset(name);
     match killed {
-        Ok(_) => {
+        Ok(()) => {
             stage.finish("killed");
             Ok(true)
         }
-        Err(e) => Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be killed"), &e))),
+        Err(e) => {
+            Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be killed"), &e)))
+        }
     }
 }
 
@@ -84,7 +104,8 @@ pub async fn all(site: &Arc<Site>, limit: Duration, task: &Arc<Task>) -> Result<
 /// Names of all nodes that have a folder, in the profile or not.
 pub fn names(dir: &SiteDir) -> Vec<String> {
     let entries = fs::read_dir(dir.nodes()).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -109,11 +130,15 @@ pub async fn destroy(site: &Arc<Site>, task: &Arc<Task>) -> Result<(), Failure> 
     drop(site.services(std::mem::take));
     let removed = gridgate_net::remove(&site.dir.namespace()).await;
     if let Err(e) = removed {
-        return Err(stage.fail(caused(ErrorKind::Host, "the site's network could not be removed", &e)));
+        return Err(stage.fail(caused(
+            ErrorKind::Host,
+            "the site's network could not be removed",
+            &e,
+        )));
     }
     let dir = site.dir.clone();
     let cleared = blocking(move || {
-        gridgate_machine::remove_cgroup(&dir.cgroup_root())?;
+        remove_cgroups(&dir.cgroup_root())?;
         match fs::remove_dir_all(dir.path()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
@@ -130,4 +155,19 @@ pub async fn destroy(site: &Arc<Site>, task: &Arc<Task>) -> Result<(), Failure> 
                 .hint("`gridgate destroy` again goes on"),
         )),
     }
+}
+
+/// Removes the site's folders from every cgroup hierarchy, and ours when no other site has one.
+fn remove_cgroups(root: &str) -> std::io::Result<()> {
+    let mounts = Path::new("/sys/fs/cgroup");
+    let controllers = fs::read_dir(mounts)?.flatten().map(|entry| entry.path());
+    for hierarchy in controllers.chain([mounts.to_owned()]) {
+        match fs::remove_dir(hierarchy.join(root)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        // Not empty while another site of this host runs.
+        let _ = fs::remove_dir(hierarchy.join("gridgate"));
+    }
+    Ok(())
 }

@@ -65,14 +65,20 @@ fn check_shrink(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
     let smaller = wanted.compiled.nodes.iter().filter_map(|node| {
         let size = disks::size(&site.dir.node(&node.name))?;
         (size > node.disk).then(|| {
-            format!("nodes.{}.disk: {} MiB wanted, the disk has {} MiB", node.name, node.disk >> 20, size >> 20)
+            format!(
+                "nodes.{}.disk: {} MiB wanted, the disk has {} MiB",
+                node.name,
+                node.disk >> 20,
+                size >> 20
+            )
         })
     });
     let why: Vec<_> = smaller.collect();
     if why.is_empty() {
         return Ok(());
     }
-    let mut failure = failure(ErrorKind::Input, "a disk cannot be made smaller; nothing was touched");
+    let mut failure =
+        failure(ErrorKind::Input, "a disk cannot be made smaller; nothing was touched");
     failure.why = why;
     Err(failure.hint("give at least the present size"))
 }
@@ -123,6 +129,8 @@ fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
                 tap: wanted.tap(name).to_owned(),
                 mac: node.profile.mac.clone(),
             });
+            let gridgate_machine::VmmSpec::Uml { security, .. } = &mut now.vmm;
+            *security = launch::security(node.security);
             plan::same_machine(&last, &now)
         }),
     }
@@ -131,7 +139,8 @@ fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
 fn ports_fit(site: &Site, wanted: &Wanted) -> bool {
     let want: BTreeSet<_> = wanted_ports(wanted).collect();
     site.services(|services| {
-        let have: BTreeSet<_> = services.ports.iter().map(|(node, publish, _)| (node.clone(), *publish)).collect();
+        let have: BTreeSet<_> =
+            services.ports.iter().map(|(node, publish, _)| (node.clone(), *publish)).collect();
         have == want
     })
 }
@@ -142,7 +151,11 @@ fn wanted_ports(wanted: &Wanted) -> impl Iterator<Item = (String, gridgate_profi
 }
 
 /// Opens what runs in the daemon for this site: network, install server, published ports.
-pub async fn services(site: &Arc<Site>, wanted: &Arc<Wanted>, task: Option<&Arc<Task>>) -> Result<(), Failure> {
+pub async fn services(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    task: Option<&Arc<Task>>,
+) -> Result<(), Failure> {
     let changes = gridgate_net::ensure(&wanted.network)
         .await
         .map_err(|e| caused(ErrorKind::Host, "the site's network could not be made", &e))?;
@@ -164,15 +177,22 @@ pub async fn services(site: &Arc<Site>, wanted: &Arc<Wanted>, task: Option<&Arc<
 
 async fn ports(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(), Failure> {
     let want: Vec<_> = wanted_ports(wanted).collect();
-    site.services(|s| s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish))));
+    site.services(|s| {
+        s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish)))
+    });
     for (name, publish) in want {
-        let open = site.services(|s| s.ports.iter().any(|(node, p, _)| *node == name && *p == publish));
+        let open =
+            site.services(|s| s.ports.iter().any(|(node, p, _)| *node == name && *p == publish));
         let Some(node) = wanted.node(&name).filter(|_| !open) else { continue };
         let target = SocketAddrV4::new(node.profile.address, publish.port);
         let namespace = gridgate_net::namespace_path(&wanted.network.namespace);
         let port = gridgate_net::publish(publish.listen, namespace, target).await.map_err(|e| {
-            caused(ErrorKind::Host, format!("{name}'s port {} could not be published", publish.port), &e)
-                .hint("change `publish` in the profile, or free the address")
+            caused(
+                ErrorKind::Host,
+                format!("{name}'s port {} could not be published", publish.port),
+                &e,
+            )
+            .hint("change `publish` in the profile, or free the address")
         })?;
         site.services(|services| services.ports.push((name, publish, port)));
     }
@@ -191,14 +211,20 @@ pub fn republish(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
     Ok(())
 }
 
-fn publish_node(site: &Site, node: &gridgate_profile::CompiledNode, installed: Option<Installed>) -> Result<(), Failure> {
+fn publish_node(
+    site: &Site,
+    node: &gridgate_profile::CompiledNode,
+    installed: Option<Installed>,
+) -> Result<(), Failure> {
     let dir = site.dir.node(&node.name);
-    let published = PublishedProfile { version: node.profile.version(), profile: node.profile.clone() };
+    let published =
+        PublishedProfile { version: node.profile.version(), profile: node.profile.clone() };
     let json = serde_json::to_vec_pretty(&published)
         .map_err(|e| caused(ErrorKind::Internal, "a node profile could not be written", &e))?;
     if std::fs::read(dir.profile()).ok().as_deref() != Some(&json) {
-        write_atomic(&dir.profile(), &json)
-            .map_err(|e| caused(ErrorKind::Host, format!("{}'s profile could not be written", node.name), &e))?;
+        write_atomic(&dir.profile(), &json).map_err(|e| {
+            caused(ErrorKind::Host, format!("{}'s profile could not be written", node.name), &e)
+        })?;
     }
     let token = disks::token(&dir)?;
     site.links.publish(token, published, installed.map(|installed| installed.list));
@@ -274,10 +300,14 @@ async fn software(
     let environment = request.environment.clone();
     blocking(move || {
         let depot = images::depot(&site.home.depot())?;
-        let mirrors = images::mirrors(flag.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
+        let mirrors =
+            images::mirrors(flag.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
         let uml = images::uml(&depot, &mirrors, &site.dir, &task)?;
-        let built =
-            if build { Some(images::build(&depot, &mirrors, &site.dir, &wanted, &uml, &task)?) } else { None };
+        let built = if build {
+            Some(images::build(&depot, &mirrors, &site.dir, &wanted, &uml, &task)?)
+        } else {
+            None
+        };
         Ok((Some(Arc::new(uml)), built))
     })
     .await?
@@ -321,7 +351,8 @@ async fn bring_up(
         .await??;
     }
     if has(PlanAction::Start) || has(PlanAction::Restart) {
-        let uml = uml.ok_or_else(|| failure(ErrorKind::Internal, "no kernel for a machine to start"))?;
+        let uml =
+            uml.ok_or_else(|| failure(ErrorKind::Internal, "no kernel for a machine to start"))?;
         return boot(site, wanted, name, uml, task).await;
     }
     if has(PlanAction::Apply) {
@@ -341,18 +372,23 @@ fn prepare_disk(
     stage: &crate::task::Stage,
 ) -> Result<String, Failure> {
     let dir = site.dir.node(name);
-    let node = wanted.node(name).ok_or_else(|| failure(ErrorKind::Internal, format!("no node {name}")))?;
+    let node =
+        wanted.node(name).ok_or_else(|| failure(ErrorKind::Internal, format!("no node {name}")))?;
     let mut detail = String::new();
     if grow {
         disks::grow(&dir, node)?;
         detail = format!("grown to {} MiB", node.disk >> 20);
     }
     if create {
-        let image = image.ok_or_else(|| failure(ErrorKind::Internal, format!("no image for {name}")))?;
+        let image =
+            image.ok_or_else(|| failure(ErrorKind::Internal, format!("no image for {name}")))?;
         let plan = disks::plan(&dir, node, image, wanted.uid(name));
         detail = disks::create(&plan, image.used, stage)?;
-        access::forget_host(&site.dir, &[node.profile.fqdn(), node.profile.address.to_string(), name.to_owned()])
-            .map_err(|e| caused(ErrorKind::Host, "the list of known hosts could not be changed", &e))?;
+        access::forget_host(
+            &site.dir,
+            &[node.profile.fqdn(), node.profile.address.to_string(), name.to_owned()],
+        )
+        .map_err(|e| caused(ErrorKind::Host, "the list of known hosts could not be changed", &e))?;
     }
     if let Some(image) = image {
         images::installed(node, image).store(&dir)?;
@@ -361,13 +397,21 @@ fn prepare_disk(
 }
 
 /// Writes the seed, starts the machine, waits until it does its work.
-pub async fn boot(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, uml: Arc<Uml>, task: &Arc<Task>) -> Result<(), Failure> {
+pub async fn boot(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    uml: Arc<Uml>,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
     site.links.reset(name);
     let stage = task.stage(name, "boot", String::new());
     let started = {
         let (site, wanted, name) = (site.clone(), wanted.clone(), name.to_owned());
         blocking(move || {
-            let node = wanted.node(&name).ok_or_else(|| failure(ErrorKind::NotFound, format!("no node {name}")))?;
+            let node = wanted
+                .node(&name)
+                .ok_or_else(|| failure(ErrorKind::NotFound, format!("no node {name}")))?;
             let dir = site.dir.node(&name);
             let ca = site.ca_certificate()?;
             disks::write_seed(&dir, node, &wanted, &ca)?;
@@ -382,12 +426,23 @@ pub async fn boot(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, uml: Arc<U
     finish_wait(site, wanted, name, stage).await
 }
 
-async fn wait_stage(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, what: &str, task: &Arc<Task>) -> Result<(), Failure> {
+async fn wait_stage(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    what: &str,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
     let stage = task.stage(name, what, String::new());
     finish_wait(site, wanted, name, stage).await
 }
 
-async fn finish_wait(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, stage: crate::task::Stage) -> Result<(), Failure> {
+async fn finish_wait(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    stage: crate::task::Stage,
+) -> Result<(), Failure> {
     match wait::for_node(site, wanted, name, &stage).await {
         Ok(status) => {
             let services = status.health.len();
@@ -399,13 +454,21 @@ async fn finish_wait(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, stage: 
 }
 
 /// Waits for nodes that are on their way, then runs the site checks.
-async fn settle(site: &Arc<Site>, wanted: &Arc<Wanted>, task: &Arc<Task>, check: bool) -> Result<(), Failure> {
+async fn settle(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    task: &Arc<Task>,
+    check: bool,
+) -> Result<(), Failure> {
     let mut late = Vec::new();
     for node in &wanted.compiled.nodes {
         let status = wait::look(site, wanted, &node.name).await?;
         if status.state != NodeState::Running {
-            let (site, wanted, task, name) = (site.clone(), wanted.clone(), task.clone(), node.name.clone());
-            late.push(tokio::spawn(async move { wait_stage(&site, &wanted, &name, "ready", &task).await }));
+            let (site, wanted, task, name) =
+                (site.clone(), wanted.clone(), task.clone(), node.name.clone());
+            late.push(tokio::spawn(async move {
+                wait_stage(&site, &wanted, &name, "ready", &task).await
+            }));
         }
     }
     join(late).await?;
@@ -435,7 +498,12 @@ pub fn checks_failed(run: &gridgate_protocol::site_api::CheckRun) -> Failure {
 }
 
 /// Starts one node that is not running.
-pub async fn start_node(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str, task: &Arc<Task>) -> Result<bool, Failure> {
+pub async fn start_node(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    task: &Arc<Task>,
+) -> Result<bool, Failure> {
     let dir = site.dir.node(name);
     if !dir.disk().exists() {
         return Err(failure(ErrorKind::NotFound, format!("{name} has no disk yet"))

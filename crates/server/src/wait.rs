@@ -18,7 +18,12 @@ const LOOK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Waits until a node runs what is published, or its machine ends.
-pub async fn for_node(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str, stage: &Stage) -> Result<NodeStatus, Failure> {
+pub async fn for_node(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    node: &str,
+    stage: &Stage,
+) -> Result<NodeStatus, Failure> {
     let mut changes = site.links.watch();
     let mut said = String::new();
     let mut news = (Instant::now(), String::new());
@@ -29,7 +34,10 @@ pub async fn for_node(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str, stage:
             NodeState::Running => return Ok(status),
             NodeState::Failed => return Err(failed(&status)),
             NodeState::Stopped | NodeState::Absent => {
-                return Err(failure(ErrorKind::Node, format!("{node} was stopped by somebody else")));
+                return Err(failure(
+                    ErrorKind::Node,
+                    format!("{node} was stopped by somebody else"),
+                ));
             }
             _ => {}
         }
@@ -52,17 +60,21 @@ pub async fn for_node(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str, stage:
 }
 
 /// One node's status, looked at off the async threads.
-pub async fn look(site: &Arc<Site>, wanted: &Arc<Wanted>, node: &str) -> Result<NodeStatus, Failure> {
+pub async fn look(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    node: &str,
+) -> Result<NodeStatus, Failure> {
     let (site, wanted, name) = (site.clone(), wanted.clone(), node.to_owned());
-    let status = blocking(move || {
-        wanted.node(&name).map(|node| observe::node_status(&site, node))
-    })
-    .await?;
+    let status =
+        blocking(move || wanted.node(&name).map(|node| observe::node_status(&site, node))).await?;
     status.ok_or_else(|| failure(ErrorKind::NotFound, format!("the site has no node {node}")))
 }
 
 /// Runs blocking work on its own thread.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| crate::failure::caused(ErrorKind::Internal, "a worker thread ended early", &e))
@@ -70,7 +82,8 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 fn failed(status: &NodeStatus) -> Failure {
     let name = &status.name;
-    let mut failure = failure(ErrorKind::Node, format!("{name} did not come up: {}", status.detail));
+    let mut failure =
+        failure(ErrorKind::Node, format!("{name} did not come up: {}", status.detail));
     if let Some(line) = &status.last_line {
         failure.why.push(format!("the last line on its console: {line}"));
     }
@@ -81,7 +94,11 @@ fn not_yet(status: &NodeStatus) -> Failure {
     let name = &status.name;
     let mut failure = failure(
         ErrorKind::Node,
-        format!("{name} has said nothing new for {} s; it still runs: {}", PATIENCE.as_secs(), status.detail),
+        format!(
+            "{name} has said nothing new for {} s; it still runs: {}",
+            PATIENCE.as_secs(),
+            status.detail
+        ),
     );
     if let Some(line) = &status.last_line {
         failure.why.push(format!("the last line on its console: {line}"));

@@ -34,7 +34,11 @@ impl Wanted {
 
     /// The uid (and gid) under which a node's VMM runs.
     pub fn uid(&self, node: &str) -> u32 {
-        self.network.ports.iter().find(|port| port.node == node).map_or(u32::MAX - 1, |p| p.owner_uid)
+        self.network
+            .ports
+            .iter()
+            .find(|port| port.node == node)
+            .map_or(u32::MAX - 1, |p| p.owner_uid)
     }
 
     /// The tap of a node.
@@ -76,8 +80,9 @@ pub fn store(dir: &SiteDir, source: &SiteSource) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(source)
         .map_err(|e| caused(ErrorKind::Internal, "the profile could not be written", &e))?;
     let write = |path: &Path, bytes: &[u8]| {
-        write_atomic(path, bytes)
-            .map_err(|e| caused(ErrorKind::Host, format!("{} could not be written", path.display()), &e))
+        write_atomic(path, bytes).map_err(|e| {
+            caused(ErrorKind::Host, format!("{} could not be written", path.display()), &e)
+        })
     };
     write(&dir.source(), &json)?;
     write(&dir.profile(), source.text.as_bytes())
@@ -86,13 +91,15 @@ pub fn store(dir: &SiteDir, source: &SiteSource) -> Result<(), Failure> {
 /// The stored source of a site, if it has one.
 pub fn load(dir: &SiteDir) -> Result<Option<SiteSource>, Failure> {
     match std::fs::read(dir.source()) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| caused(ErrorKind::Host, format!("{} is damaged", dir.source().display()), &e)),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            caused(ErrorKind::Host, format!("{} is damaged", dir.source().display()), &e)
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => {
-            Err(caused(ErrorKind::Host, format!("{} could not be read", dir.source().display()), &e))
-        }
+        Err(e) => Err(caused(
+            ErrorKind::Host,
+            format!("{} could not be read", dir.source().display()),
+            &e,
+        )),
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gridgate_protocol::agent_api::{PackageList, PublishedProfile, Report, RunRequest, RunResult, Work};
+use gridgate_protocol::agent_api::{
+    PackageList, PublishedProfile, Report, RunRequest, RunResult, Work,
+};
 use tokio::sync::{oneshot, watch};
 
 /// An agent that has not been heard for this long is called silent. Its work request is answered at
@@ -88,7 +90,10 @@ impl Links {
     /// The node that holds this token. Compares all tokens in constant time each.
     pub fn node_of(&self, token: &str) -> Option<String> {
         let nodes = self.nodes();
-        nodes.iter().find(|(_, link)| equal(link.token.as_bytes(), token.as_bytes())).map(|(n, _)| n.clone())
+        nodes
+            .iter()
+            .find(|(_, link)| equal(link.token.as_bytes(), token.as_bytes()))
+            .map(|(n, _)| n.clone())
     }
 
     /// A node's published profile.

@@ -40,9 +40,17 @@ impl Drop for InstallServer {
 }
 
 /// Starts the install server of a site on its bridge's address.
-pub fn serve(site: &Arc<Site>, namespace: &str, address: Ipv4Addr) -> Result<InstallServer, Failure> {
+pub fn serve(
+    site: &Arc<Site>,
+    namespace: &str,
+    address: Ipv4Addr,
+) -> Result<InstallServer, Failure> {
     let fault = |e: &dyn std::error::Error| {
-        caused(ErrorKind::Host, format!("the install server could not listen on {address}:{PORT}"), e)
+        caused(
+            ErrorKind::Host,
+            format!("the install server could not listen on {address}:{PORT}"),
+            e,
+        )
     };
     let acceptor = acceptor(site)?;
     let path = gridgate_net::namespace_path(namespace);
