@@ -1,12 +1,23 @@
 //! From the site to what each node must be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gridgate_protocol::node_profile::NodeProfile;
+use gridgate_protocol::node_profile::{Content, NodeProfile, SCHEMA};
+use minijinja::Value;
 use serde::Serialize;
 
-use crate::fault::Faults;
-use crate::site::{DataDisk, Publish, Security, Site, Vmm};
+use crate::fault::{FaultCode, FaultSink, Faults};
+use crate::site::{DataDisk, Node, Publish, Security, Site, Vmm};
+use crate::template::Renderer;
+
+mod context;
+mod draft;
+mod expand;
+mod site_files;
+
+use context::{Published, PublishedValue, SiteContext, from_serialize};
+use draft::Draft;
+use expand::Expansion;
 
 /// What only the running site knows and templates may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,10 +120,174 @@ pub struct Compiled {
     pub secrets: Vec<SecretSpec>,
 }
 
-/// Compiles a site.
+/// Compiles a site. Equal sites and facts give equal results.
 ///
 /// # Errors
 /// Template errors and conflicts between components, all at once.
-pub fn compile(_site: &Site, _facts: &Facts) -> Result<Compiled, Faults> {
-    Err(Faults::default())
+pub fn compile(site: &Site, facts: &Facts) -> Result<Compiled, Faults> {
+    let sink = FaultSink::default();
+    let context = SiteContext::new(site, facts);
+    let renderers: BTreeMap<&str, Renderer<'_>> = site
+        .nodes
+        .iter()
+        .flat_map(Node::components)
+        .filter_map(|name| Some((name, Renderer::new(site.library.get(name)?))))
+        .collect();
+    let published = published(site, &context, &renderers, &sink);
+    let mut secrets = BTreeMap::new();
+    let mut nodes = Vec::new();
+    if sink.is_clean() {
+        let published = from_serialize(&published);
+        for (index, node) in site.nodes.iter().enumerate() {
+            let draft = draft(site, (index, node), &context, &renderers, &published, &sink);
+            check_secrets(node, &draft.secrets, &mut secrets, &sink);
+            nodes.push(finish(site, node, draft));
+        }
+    }
+    let secrets = secrets.into_values().map(|(spec, _)| spec).collect();
+    sink.finish(Some(Compiled { nodes, secrets }))
+}
+
+/// The values nodes publish. Every name that some component publishes is there, if
+/// only as an empty list.
+fn published(
+    site: &Site,
+    context: &SiteContext,
+    renderers: &BTreeMap<&str, Renderer<'_>>,
+    sink: &FaultSink,
+) -> Published {
+    let names = site.library.iter().flat_map(|component| component.publish.keys());
+    let mut published: Published = names.map(|name| (name.clone(), Vec::new())).collect();
+    for (index, node) in site.nodes.iter().enumerate() {
+        for on_node in &node.components {
+            let name = on_node.name.as_str();
+            let (Some(component), Some(renderer)) = (site.library.get(name), renderers.get(name))
+            else {
+                continue;
+            };
+            if component.publish.is_empty() {
+                continue;
+            }
+            let context = context.of(node, index, on_node, None);
+            for (name, text) in &component.publish {
+                match renderer.text(text, &context) {
+                    Ok(value) => published.entry(name.clone()).or_default().push(PublishedValue {
+                        node: node.name.clone(),
+                        address: node.address.to_string(),
+                        value,
+                    }),
+                    Err(fault) => sink.push(fault.on_node(&node.name)),
+                }
+            }
+        }
+    }
+    published
+}
+
+/// All components of one node.
+fn draft<'a>(
+    site: &'a Site,
+    (index, node): (usize, &'a Node),
+    context: &SiteContext,
+    renderers: &BTreeMap<&str, Renderer<'_>>,
+    published: &Value,
+    sink: &'a FaultSink,
+) -> Draft<'a> {
+    let mut draft = Draft::new(&node.name, sink);
+    let expansions: Vec<Expansion<'_>> = node
+        .components
+        .iter()
+        .filter_map(|on_node| {
+            Some(Expansion {
+                node: &node.name,
+                component: site.library.get(&on_node.name)?,
+                renderer: renderers.get(on_node.name.as_str())?,
+                context: context.of(node, index, on_node, Some(published)),
+                sink,
+            })
+        })
+        .collect();
+    for expansion in &expansions {
+        expansion.expand(&mut draft);
+    }
+    for expansion in &expansions {
+        expansion.expand_files(&mut draft);
+    }
+    site_files::add(node, &mut draft);
+    draft.check_parents();
+    draft
+}
+
+/// A secret is one for the whole site: its declarations must agree.
+fn check_secrets(
+    node: &Node,
+    declared: &BTreeMap<String, SecretSpec>,
+    all: &mut BTreeMap<String, (SecretSpec, String)>,
+    sink: &FaultSink,
+) {
+    for (name, spec) in declared {
+        let (first, first_node) =
+            all.entry(name.clone()).or_insert_with(|| (spec.clone(), node.name.clone()));
+        if first != spec {
+            let rule = format!("the secret {name} differs between {first_node} and {}", node.name);
+            sink.push(node.spot.fault(FaultCode::Conflict, rule));
+        }
+    }
+}
+
+fn finish(site: &Site, node: &Node, draft: Draft<'_>) -> CompiledNode {
+    let own = node.packages.iter().map(|package| package.value.as_str());
+    let components = node.components().filter_map(|name| site.library.get(name));
+    let wanted = components.flat_map(|component| &component.packages).map(|p| p.value.as_str());
+    let data = site_files::packages(node).iter().copied();
+    let packages: BTreeSet<String> = own.chain(wanted).chain(data).map(str::to_owned).collect();
+    let files = draft.files.into_sorted();
+    let named: BTreeSet<&String> = files
+        .iter()
+        .filter_map(|file| match &file.content {
+            Content::Secret(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let secrets =
+        draft.secrets.iter().filter(|(name, _)| named.contains(name)).map(|(_, s)| s.clone());
+    let secrets = secrets.collect();
+    let profile = NodeProfile {
+        schema: SCHEMA,
+        site: site.name.clone(),
+        domain: site.domain.clone(),
+        node: node.name.clone(),
+        role: node.role.clone(),
+        address: node.address,
+        prefix_length: site.prefix.prefix_len(),
+        mac: node.mac.clone(),
+        server: site.server,
+        components: node.components().map(str::to_owned).collect(),
+        packages: packages.iter().cloned().collect(),
+        groups: draft.groups.into_items(),
+        users: draft.users.into_items(),
+        directories: draft.directories.into_sorted(),
+        files,
+        links: draft.links.into_sorted(),
+        certificates: draft.certificates.into_items(),
+        commands: draft.commands.into_items(),
+        units: draft.units.into_items(),
+        checks: draft.checks.into_items(),
+    };
+    CompiledNode {
+        name: node.name.clone(),
+        role: node.role.clone(),
+        profile,
+        memory: node.memory,
+        disk: node.disk,
+        swap: node.swap,
+        cpus: node.cpus,
+        vmm: node.vmm,
+        security: node.security,
+        publish: node.publish.clone(),
+        data: node.data.clone(),
+        secrets,
+        packages,
+        ports: draft.ports.into_sorted(),
+    }
 }

@@ -1,7 +1,7 @@
 //! Located faults: what is wrong with a site's files, where, and what would be right.
 //!
 //! Faults are collected, never thrown at the first: one run shows them all, up to
-//! [`MAX_KEPT`]. This module never decides what is a fault.
+//! `MAX_KEPT`. This module never decides what is a fault.
 
 use std::fmt;
 
@@ -11,6 +11,9 @@ use crate::source::Place;
 
 mod excerpt;
 mod render;
+mod sink;
+
+pub(crate) use sink::FaultSink;
 
 /// Faults kept of one run; further ones are only counted.
 pub const MAX_KEPT: usize = 200;
@@ -73,6 +76,106 @@ pub struct Fault {
     pub place: Place,
     /// Another place that has to do with it, with a word why.
     pub related: Option<(Place, String)>,
+    /// Nodes it was met on, where it is not about all.
+    pub nodes: Vec<String>,
+}
+
+impl Fault {
+    /// States the value found.
+    pub(crate) fn found(mut self, value: impl fmt::Display) -> Self {
+        self.found = Some(shorten(&value.to_string()));
+        self
+    }
+
+    /// States no value found: nothing stands there.
+    pub(crate) fn found_nothing(mut self) -> Self {
+        self.found = None;
+        self
+    }
+
+    /// Says what to do instead.
+    pub(crate) fn suggest(mut self, what: impl Into<String>) -> Self {
+        self.suggestion = Some(what.into());
+        self
+    }
+
+    /// Says what to do instead, where something comes to mind.
+    pub(crate) fn suggest_some(mut self, what: Option<String>) -> Self {
+        self.suggestion = what.or(self.suggestion);
+        self
+    }
+
+    /// Points at another place too.
+    pub(crate) fn related(mut self, spot: &Spot, why: impl Into<String>) -> Self {
+        self.related = Some((spot.place.clone(), why.into()));
+        self
+    }
+
+    /// Names the node it was met on.
+    pub(crate) fn on_node(mut self, node: &str) -> Self {
+        self.nodes = vec![node.to_owned()];
+        self
+    }
+}
+
+/// A value's place together with its field path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// Where it stands.
+    pub place: Place,
+    /// Field path.
+    pub field: String,
+}
+
+impl Spot {
+    /// A fault here, with the text that stands here as the value found.
+    pub(crate) fn fault(&self, code: FaultCode, rule: impl Into<String>) -> Fault {
+        let text = self.place.source.text.get(self.place.span.clone()).unwrap_or_default();
+        Fault {
+            code,
+            field: self.field.clone(),
+            rule: rule.into(),
+            found: (!text.is_empty()).then(|| shorten(text)),
+            suggestion: None,
+            place: self.place.clone(),
+            related: None,
+            nodes: Vec::new(),
+        }
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where.
+    pub spot: Spot,
+}
+
+impl<T> Located<T> {
+    /// The same place, another value.
+    pub(crate) fn with<U>(&self, value: U) -> Located<U> {
+        Located { value, spot: self.spot.clone() }
+    }
+}
+
+/// Cuts a value to what fits on a line and makes control characters visible.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut short = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == LONGEST {
+            short.push('…');
+            break;
+        }
+        match character {
+            '\n' | '\r' | '\t' => short.push(' '),
+            c if c.is_control() => short.extend(c.escape_default()),
+            c => short.push(c),
+        }
+    }
+    short
 }
 
 /// Everything that is wrong, in the order of the files. Never empty.
@@ -124,6 +227,8 @@ struct FaultRecord<'a> {
     rule: &'a str,
     found: Option<&'a str>,
     suggestion: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    nodes: &'a [String],
 }
 
 impl Serialize for Fault {
@@ -142,6 +247,7 @@ impl Serialize for Fault {
             rule: &self.rule,
             found: self.found.as_deref(),
             suggestion: self.suggestion.as_deref(),
+            nodes: &self.nodes,
         }
         .serialize(serializer)
     }

@@ -29,4 +29,14 @@ pub use fault::{Fault, FaultCode, Faults};
 pub use init::init_text;
 pub use site::{
     ComponentFiles, DataDisk, GridUser, Node, Publish, Security, Site, SiteFiles, Vmm, parse_site,
+    parse_site_with,
 };
+
+mod component;
+mod document;
+mod names;
+pub mod size;
+mod suggestion;
+mod template;
+pub use component::library::Catalogue;
+pub use component::summary::{ComponentSummary, ParameterSummary};

@@ -5,11 +5,26 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use crate::fault::Faults;
+use crate::component::summary::{self, ComponentSummary};
+use crate::component::{Library, Value};
+use crate::fault::{Located, Spot};
+
+mod address;
+mod declare;
+pub(crate) mod layer;
+mod layer_read;
+mod publish;
+mod read;
+mod resolve;
+mod roles;
+mod users;
+
+pub use read::{parse_site, parse_site_with};
 
 /// The files of one component folder: path within the folder → bytes.
 pub type ComponentFiles = BTreeMap<String, Vec<u8>>;
@@ -114,6 +129,30 @@ pub struct Node {
     pub publish: Vec<Publish>,
     /// Further disks.
     pub data: Vec<DataDisk>,
+    /// The role and what it extends.
+    pub(crate) roles: Vec<String>,
+    /// In the order in which they are applied.
+    pub(crate) components: Vec<NodeComponent>,
+    /// Packages beyond the components'.
+    pub(crate) packages: Vec<Located<String>>,
+    /// Files of the administrator.
+    pub(crate) files: Vec<layer::UserFile>,
+    /// Where the profile names it.
+    pub(crate) spot: Spot,
+}
+
+/// A component on a node with its parameters' values.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeComponent {
+    pub name: String,
+    pub parameters: BTreeMap<String, Value>,
+}
+
+impl Node {
+    /// Names of the node's components in the order in which they are applied.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().map(|component| component.name.as_str())
+    }
 }
 
 /// A whole site.
@@ -135,6 +174,9 @@ pub struct Site {
     pub users: Vec<GridUser>,
     /// Nodes, in the profile's order.
     pub nodes: Vec<Node>,
+    /// All roles there are, used or not.
+    pub(crate) role_names: Vec<String>,
+    pub(crate) library: Arc<Library>,
 }
 
 impl Site {
@@ -157,16 +199,18 @@ impl Site {
         ]
     }
 
+    /// Every component the site can use, shipped or its own, by name.
+    pub fn components(&self) -> Vec<ComponentSummary> {
+        summary::summaries(&self.library)
+    }
+
+    /// Every role the site can use, by name.
+    pub fn roles(&self) -> &[String] {
+        &self.role_names
+    }
+
     /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
     }
-}
-
-/// Reads and checks a site's files.
-///
-/// # Errors
-/// Everything that is wrong with them, at once.
-pub fn parse_site(_files: &SiteFiles) -> Result<Site, Faults> {
-    Err(Faults::default())
 }
