@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::build::Run;
+use crate::store::Store;
 use crate::{
     Built, DepotError, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImageRequest,
+    explain, uml,
 };
 
 /// The store of packages, root trees and images.
 #[derive(Clone, Debug)]
 pub struct Depot {
-    dir: PathBuf,
+    store: Store,
     chamber: PathBuf,
 }
 
@@ -31,58 +34,49 @@ pub struct Uml {
 impl Depot {
     /// Opens a depot, making its folders when they are missing.
     pub fn open(dir: &Path) -> Result<Depot, DepotError> {
-        Ok(Depot { dir: dir.to_owned(), chamber: PathBuf::from("/proc/self/exe") })
+        Ok(Depot { store: Store::open(dir)?, chamber: PathBuf::from("/proc/self/exe") })
     }
 
     /// Uses `exe` as the program that has the `chamber` subcommand (see
-    /// [`chamber_main`]) instead of the running one.
+    /// [`crate::chamber_main`]) instead of the running one.
     pub fn with_chamber(mut self, exe: PathBuf) -> Depot {
         self.chamber = exe;
         self
     }
 
-    /// Builds or finds the image of each role. Missing packages are downloaded.
+    /// Builds or finds the image of each role. Missing packages are downloaded. A role
+    /// that the lock pins for exactly the requested names is built of its pins;
+    /// any other is resolved against the archive as it is now. When all images are
+    /// there already, the network is not used.
     pub fn role_images(
         &self,
-        _mirrors: &Mirrors,
-        _requests: &[RoleImageRequest],
-        _lock: Option<&Lock>,
-        _progress: &dyn Progress,
+        mirrors: &Mirrors,
+        requests: &[RoleImageRequest],
+        lock: Option<&Lock>,
+        progress: &dyn Progress,
     ) -> Result<Built, DepotError> {
-        tracing::debug!(dir = %self.dir.display(), chamber = %self.chamber.display());
-        Err(DepotError::Unavailable)
+        let (store, program) = (&self.store, self.chamber.as_path());
+        Run { store, program, mirrors, requests, lock, progress }.run()
     }
 
-    /// Fetches or finds the User Mode Linux kernel.
+    /// Fetches or finds the User Mode Linux kernel. When the lock pins its packages
+    /// and the depot holds it, the network is not used.
     pub fn uml(
         &self,
-        _mirrors: &Mirrors,
-        _lock: Option<&Lock>,
-        _progress: &dyn Progress,
+        mirrors: &Mirrors,
+        lock: Option<&Lock>,
+        progress: &dyn Progress,
     ) -> Result<Uml, DepotError> {
-        Err(DepotError::Unavailable)
+        uml::uml(&self.store, mirrors, lock, progress)
     }
 
     /// Tells what decides about an image, without building or downloading anything.
-    pub fn explain(&self, request: &RoleImageRequest, _lock: Option<&Lock>) -> Explanation {
-        Explanation {
-            role: request.role.clone(),
-            key: None,
-            reused: false,
-            inputs: Vec::new(),
-            nearest: None,
-            differences: Vec::new(),
-        }
+    pub fn explain(&self, request: &RoleImageRequest, lock: Option<&Lock>) -> Explanation {
+        explain::explain(&self.store, request, lock)
     }
 
     /// The stored `.deb` of this hash, if there.
-    pub fn package_file(&self, _sha256: &str) -> Option<PathBuf> {
-        None
+    pub fn package_file(&self, sha256: &str) -> Option<PathBuf> {
+        self.store.package_file(sha256)
     }
-}
-
-/// Entry of the hidden subcommand `chamber`; `arguments` are those after that
-/// word. Gives the exit code.
-pub fn chamber_main(_arguments: &[std::ffi::OsString]) -> i32 {
-    125
 }

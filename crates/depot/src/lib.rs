@@ -7,7 +7,7 @@
 //!
 //! The depot is content-addressed and shared by all sites of a host. Whatever it
 //! holds under its final name is complete: everything is written below `temp/`
-//! and renamed. It never runs anything of a package outside a [`chamber`], never
+//! and renamed. It never runs anything of a package outside a build chamber, never
 //! mounts anything in the host's mount namespace, and knows no nodes and no VMs.
 //!
 //! | folder | content |
@@ -19,19 +19,44 @@
 //! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
 //! | `temp/` | what is being made; removed by the next run |
 
+mod apt;
+mod archive;
+mod base;
+mod build;
+mod chamber;
+mod common;
+mod deb;
 mod depot;
+mod elf;
 mod error;
+mod explain;
+mod ext4;
+mod files;
+mod finish;
+mod hash;
 mod image;
+mod inputs;
+mod larder;
 mod lock;
 mod mirrors;
+mod modules;
 mod progress;
+mod role;
+mod roots;
+mod stage;
+mod store;
+mod tree;
+mod uml;
 
-pub use depot::{Depot, Uml, chamber_main};
+pub use archive::fetch::FetchError;
+pub use archive::keyring::SignatureError;
+pub use chamber::{ChamberError, chamber_main};
+pub use depot::{Depot, Uml};
 pub use error::DepotError;
 pub use image::{
     Built, Difference, Explanation, Input, Overlay, OverlayFile, OverlayLink, RoleImage,
     RoleImageRequest,
 };
-pub use lock::{Lock, LockError, PinnedPackage};
+pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
 pub use mirrors::{MirrorError, Mirrors};
 pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};

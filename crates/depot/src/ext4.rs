@@ -1,0 +1,100 @@
+//! Makes the ext4 image of a root tree, with the base root's own e2fsprogs.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::chamber::{Access, Chamber, ChamberError};
+use crate::error::DepotError;
+
+/// Name of the file that is made.
+pub(crate) const IMAGE_FILE: &str = "image.ext4";
+
+const BLOCK: u64 = 4096;
+
+/// Journal, in MiB: enough to be crash-safe, small enough to be copied with each node.
+const JOURNAL_MIB: u64 = 8;
+
+/// Room for inode tables, bitmaps, the table that allows growth, and first use.
+const SLACK: u64 = 64 << 20;
+
+/// The size to which the file system can be grown while mounted, in blocks (1 TiB).
+const GROWTH_BLOCKS: u64 = (1 << 40) / BLOCK;
+
+/// What a tree needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Contents {
+    bytes: u64,
+    files: u64,
+}
+
+/// Makes `<out>/image.ext4` of the tree `root`; `tools` is a root with mke2fs, `key`
+/// (32 hex digits) becomes the file system's UUID.
+pub(crate) fn make(
+    program: &Path,
+    subject: &str,
+    tools: &Path,
+    root: &Path,
+    out: &Path,
+    key: &str,
+) -> Result<(), DepotError> {
+    let mut contents = Contents::default();
+    measure(root, &mut contents).map_err(DepotError::io("read", root))?;
+    let size = (contents.bytes + contents.bytes / 4 + SLACK).next_multiple_of(1 << 20);
+    // Later growth adds inodes in proportion: one per 16 KiB.
+    let inodes = (contents.files + contents.files / 4 + 1024).max(size / (16 << 10));
+    crate::files::need_space(out, "make the image", contents.bytes + SLACK)?;
+    let image = out.join(IMAGE_FILE);
+    let file = File::create(&image).map_err(DepotError::io("make", &image))?;
+    file.set_len(size).map_err(DepotError::io("size", &image))?;
+    let uuid = uuid(key);
+    let script = format!(
+        "mke2fs -q -F -t ext4 -b {BLOCK} -I 256 -N {inodes} -m 1 -L gridgate -U {uuid} \
+         -J size={JOURNAL_MIB} -O 64bit,^orphan_file \
+         -E hash_seed={uuid},resize={GROWTH_BLOCKS},root_owner=0:0,nodiscard,lazy_itable_init=1,\
+lazy_journal_init=1,assume_storage_prezeroed=1 -d /mnt/root /mnt/out/{IMAGE_FILE}"
+    );
+    let chamber = Chamber::new(program, tools, Access::ReadOnly)
+        .bind(root, "root", Access::ReadOnly)
+        .bind(out, "out", Access::Write);
+    let failed = |source: ChamberError| DepotError::Chamber { subject: subject.to_owned(), source };
+    chamber.script(&script).map_err(failed)?;
+    Ok(())
+}
+
+fn measure(folder: &Path, contents: &mut Contents) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        contents.files += 1;
+        contents.bytes += meta.len().min(meta.blocks() * 512 + BLOCK).next_multiple_of(BLOCK);
+        if meta.is_dir() {
+            measure(&entry.path(), contents)?;
+        }
+    }
+    Ok(())
+}
+
+/// A UUID of the version for names, from a key's digits.
+fn uuid(key: &str) -> String {
+    let mut digits: Vec<u8> = key.bytes().filter(u8::is_ascii_hexdigit).take(32).collect();
+    digits.resize(32, b'0');
+    digits[12] = b'8';
+    digits[16] = b'a';
+    let text = String::from_utf8_lossy(&digits).into_owned();
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_of_keys() {
+        let key = "0123456789abcdef0123456789abcdef";
+        assert_eq!(uuid(key), "01234567-89ab-8def-a123-456789abcdef");
+        assert_eq!(uuid("").len(), 36);
+    }
+}
