@@ -112,3 +112,6 @@ fn node_steps(node: &CompiledNode, is: &Present, add: &mut dyn FnMut(PlanAction,
 pub fn has(plan: &Plan, node: &str, action: PlanAction) -> bool {
     plan.steps.iter().any(|step| step.node == node && step.action == action)
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,12 +78,14 @@ async fn secret(
     if !named {
         return refuse(StatusCode::NOT_FOUND, "this node's profile names no such secret");
     }
-    match site.secret(&name) {
-        Ok(bytes) => bytes.into_response(),
-        Err(failure) => {
-            tracing::error!(node = caller.0, secret = name, "{}", failure.what);
+    let secret = tokio::task::spawn_blocking(move || site.secret(&name)).await;
+    match secret {
+        Ok(Ok(bytes)) => bytes.into_response(),
+        Ok(Err(failure)) => {
+            tracing::error!(node = caller.0, "{}: {}", failure.what, failure.why.join(": "));
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the secret could not be read")
         }
+        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the secret could not be read"),
     }
 }
 
