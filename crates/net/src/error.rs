@@ -58,6 +58,7 @@ pub enum NetError {
 }
 
 /// Turns an operating system's refusal into a [`NetError`] that says what was being done.
+#[allow(clippy::needless_pass_by_value, reason = "callers make what they pass for the call")]
 pub(crate) fn io<E: Into<io::Error>>(
     action: &'static str,
     subject: impl ToString,

@@ -16,14 +16,19 @@
 //! It never touches an interface of the host and never changes the namespace of a
 //! thread that others use. VMMs, users and policy are not its business.
 
+mod changes;
 mod error;
+mod filter;
 mod namespace;
+mod netlink;
 mod plan;
 mod publish;
 mod site;
+mod tap;
 
+pub use changes::{Change, Changes, Warning};
 pub use error::NetError;
 pub use namespace::{enter_in_child, exists, in_namespace, namespace_path, remove};
 pub use plan::{NetworkPlan, Port};
 pub use publish::{PublishedPort, publish};
-pub use site::{Change, Changes, Usage, Warning, ensure, usage};
+pub use site::{Usage, ensure, usage};
