@@ -12,7 +12,9 @@ use crate::login::Login;
 pub(crate) enum AccountError {
     #[error("{what} {value:?} cannot stand in an account file")]
     Invalid { what: &'static str, value: String },
-    #[error("{name} exists with id {found}, wanted is {wanted}; ids are not changed because files belong to them")]
+    #[error(
+        "{name} exists with id {found}, wanted is {wanted}; ids are not changed because files belong to them"
+    )]
     OtherId { name: String, found: String, wanted: u32 },
     #[error("id {id} of {name} already belongs to {taken_by}")]
     Taken { id: u32, name: String, taken_by: String },
@@ -143,7 +145,11 @@ impl Accounts {
             wanted: group.gid,
         };
         if let Some(found) = self.group.get(&group.name, field::ID) {
-            return if found == group.gid.to_string() { Ok(Effect::Unchanged) } else { Err(other(found)) };
+            return if found == group.gid.to_string() {
+                Ok(Effect::Unchanged)
+            } else {
+                Err(other(found))
+            };
         }
         self.check_free(&self.group, &group.name, group.gid)?;
         self.group.lines.push(format!("{}:x:{}:", group.name, group.gid));
@@ -263,11 +269,9 @@ impl Effect {
 
 fn check_user(user: &User) -> Result<(), AccountError> {
     check_name("user name", &user.name)?;
-    for (what, value) in [
-        ("home directory", &user.home),
-        ("shell", &user.shell),
-        ("full name", &user.full_name),
-    ] {
+    for (what, value) in
+        [("home directory", &user.home), ("shell", &user.shell), ("full name", &user.full_name)]
+    {
         if value.contains([':', '\n', '\0']) {
             return Err(AccountError::Invalid { what, value: value.clone() });
         }

@@ -6,7 +6,9 @@ use super::*;
 
 fn accounts() -> Accounts {
     Accounts {
-        passwd: Table::parse("root:x:0:0:root:/root:/bin/bash\n+nis\nmunge:x:998:998::/:/bin/false\n"),
+        passwd: Table::parse(
+            "root:x:0:0:root:/root:/bin/bash\n+nis\nmunge:x:998:998::/:/bin/false\n",
+        ),
         group: Table::parse("root:x:0:\nmunge:x:998:\nadm:x:4:root\n"),
         shadow: Table::parse("root:*:1:0:99999:7:::\nmunge:!:1::::::\n"),
         gshadow: Table::parse("root:*::\nmunge:!::\nadm:*::root\n"),

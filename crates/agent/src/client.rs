@@ -267,7 +267,9 @@ fn read(
 ) -> Result<Vec<u8>, ClientError> {
     let body = answer.body_mut().with_config().limit(limit).read_to_vec();
     body.map_err(|source| match source {
-        ureq::Error::BodyExceedsLimit(limit) => ClientError::TooLarge { path: path.to_owned(), limit },
+        ureq::Error::BodyExceedsLimit(limit) => {
+            ClientError::TooLarge { path: path.to_owned(), limit }
+        }
         source => unreachable(path, source),
     })
 }

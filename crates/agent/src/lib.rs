@@ -17,20 +17,43 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`image`] | texts that a role image must contain |
+//! | `agent` | the course from start to end |
+//! | `apply` | makes the node what its profile says, one module for each kind of resource |
+//! | `health`, `reporter`, `board` | how the node does, and saying so |
+//! | `work`, `runs` | what the install server asks for |
+//! | `client`, `identity`, `network`, `netlink` | the install server and the way to it |
+//! | `place`, `accounts`, `state` | files below the root, account files, the agent's memory |
+//! | `system`, `process`, `login`, `disk`, `kernel`, `systemd_bus`, `systemd_notify`, `allocator` | the machine |
 
-#![allow(dead_code)]
 use std::path::PathBuf;
+use std::sync::Arc;
 
 mod accounts;
+mod agent;
+mod allocator;
+mod apply;
+mod board;
 mod client;
+mod disk;
+mod health;
 mod identity;
 pub mod image;
+mod kernel;
 mod login;
 mod netlink;
 mod network;
 mod place;
 mod process;
+mod reporter;
+mod runs;
 mod state;
+mod system;
+mod systemd_bus;
+mod systemd_notify;
+mod work;
+
+#[cfg(test)]
+mod tests;
 
 /// Where the agent finds its things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +74,15 @@ impl Default for AgentOptions {
 /// 0 after a power-off was asked for, 1 when the node's identity is unusable.
 ///
 /// Logs go through `tracing`; the caller installs the subscriber.
+#[must_use]
 pub fn agent_main(options: AgentOptions) -> i32 {
-    let _ = options;
-    1
+    allocator::stay_small();
+    match agent::run(&options, Arc::new(system::Machine)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "the agent cannot run");
+            system::System::notify(&system::Machine, &format!("STATUS={error}"));
+            1
+        }
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) enum NetworkError {
 pub(crate) fn bring_up(identity: &Identity) -> Result<(), NetworkError> {
     set_host_name(&identity.node)?;
     let no_interface = || NetworkError::NoInterface { mac: identity.mac.clone() };
-    let name = interface_by_mac(Path::new("/sys/class/net"), &identity.mac).ok_or_else(no_interface)?;
+    let name =
+        interface_by_mac(Path::new("/sys/class/net"), &identity.mac).ok_or_else(no_interface)?;
     let index = interface_index(&name).ok_or_else(no_interface)?;
     let set = |what| {
         let interface = name.clone();

@@ -85,11 +85,6 @@ impl Tree {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// Whether the tree is this machine's own.
-    pub(crate) fn is_own_root(&self) -> bool {
-        self.root == Path::new("/")
-    }
-
     /// Opens the folder that holds `path`.
     pub(crate) fn place(&self, path: &str, parents: Parents) -> Result<Place, PlaceError> {
         let mut parts = VecDeque::new();
@@ -107,7 +102,8 @@ impl Tree {
         mut parts: VecDeque<OsString>,
         parents: Parents,
     ) -> Result<OwnedFd, PlaceError> {
-        let failed = |source: Errno| PlaceError::Io { path: path.to_owned(), source: source.into() };
+        let failed =
+            |source: Errno| PlaceError::Io { path: path.to_owned(), source: source.into() };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rfs::open(&self.root, flags, Mode::empty()).map_err(failed)?;
         let mut open: Vec<OwnedFd> = vec![root];
@@ -239,7 +235,8 @@ impl Place {
             return Err(PlaceError::WrongKind { path: self.path.clone(), wanted: "file" });
         }
         self.remove_new()?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rfs::openat(&self.directory, NEW_NAME, flags, Mode::from_raw_mode(0o600))
             .map_err(|source| self.failed(source))?;
         let mut file = std::fs::File::from(file);
@@ -293,7 +290,11 @@ impl Place {
     }
 
     /// Owner first: changing it clears the set-user-id bits.
-    fn set_open_access(&self, open: impl std::os::fd::AsFd, access: Access) -> Result<(), PlaceError> {
+    fn set_open_access(
+        &self,
+        open: impl std::os::fd::AsFd,
+        access: Access,
+    ) -> Result<(), PlaceError> {
         let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
         rfs::fchown(&open, Some(uid), Some(gid))
             .and_then(|()| rfs::fchmod(&open, Mode::from_raw_mode(access.mode & 0o7777)))

@@ -247,7 +247,10 @@ mod tests {
     fn output_and_exit_code_come_back() {
         let done = shell("echo out; echo err >&2; exit 3\n", Duration::from_secs(10));
         assert_eq!((done.exit_code, done.timed_out), (3, false));
-        assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(
+            (done.stdout.as_slice(), done.stderr.as_slice()),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
     }
 
     #[test]
@@ -265,7 +268,8 @@ mod tests {
 
     #[test]
     fn too_much_output_is_cut_and_does_not_block() {
-        let mut call = Call::new(&["/bin/sh", "-c", "head -c 1000000 /dev/zero"], Duration::from_secs(20));
+        let mut call =
+            Call::new(&["/bin/sh", "-c", "head -c 1000000 /dev/zero"], Duration::from_secs(20));
         call.keep = 100;
         let done = run(&call).unwrap();
         assert_eq!((done.stdout.len(), done.exit_code), (100, 0));

@@ -1,0 +1,246 @@
+//! Looks whether the node does its work. Looks that cost nothing (systemd's
+//! answer over its socket, tables in /proc) are taken every 200 ms until all
+//! pass, then every 5 s. Commands start a program each, so they run only when
+//! everything cheap passes, and pause four times as long as they took.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use gridgate_protocol::agent_api::HealthReport;
+use gridgate_protocol::node_profile::{HealthCheck, HealthTest};
+
+use crate::apply::accounts_of;
+use crate::board::Board;
+use crate::kernel;
+use crate::place::Tree;
+use crate::process::Call;
+use crate::system::System;
+
+/// While something does not pass yet.
+const EAGER: Duration = Duration::from_millis(200);
+
+/// While something has not passed for a minute.
+const PATIENT: Duration = Duration::from_secs(2);
+
+/// While all pass.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Between runs of a command check that passes.
+const COMMAND_CALM: Duration = Duration::from_secs(30);
+
+/// Shortest pause between runs of a command check.
+const COMMAND_EAGER: Duration = Duration::from_millis(500);
+
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waiting for the first checks.
+const NOTHING_TO_DO: Duration = Duration::from_secs(3600);
+
+/// What a look found: whether it passes and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    ok: bool,
+    detail: String,
+}
+
+impl Look {
+    fn new(ok: bool, detail: impl Into<String>) -> Self {
+        Self { ok, detail: detail.into() }
+    }
+}
+
+/// A command check's last look and when the next is due.
+struct Paced {
+    look: Look,
+    due: Instant,
+}
+
+/// Watches the checks of the board until the agent ends.
+pub(crate) fn run(board: &Board, system: &dyn System, tree: &Tree) {
+    let mut since: BTreeMap<String, u64> = BTreeMap::new();
+    let mut paced: BTreeMap<usize, Paced> = BTreeMap::new();
+    let mut failing_since = Instant::now();
+    let (mut generation, mut checks) = board.checks();
+    loop {
+        if checks.is_empty() {
+            if !board.wait_checks(generation, NOTHING_TO_DO) {
+                return;
+            }
+        } else {
+            let cheap = look_cheap(system, &checks);
+            board.set_health(generation, &reports(&checks, &cheap, &paced, &mut since));
+            if cheap.iter().flatten().all(|look| look.ok) {
+                run_commands(system, tree, &checks, &mut paced);
+            }
+            let all = reports(&checks, &cheap, &paced, &mut since);
+            board.set_health(generation, &all);
+            let pause = if all.iter().all(|report| report.ok) {
+                failing_since = Instant::now();
+                CALM
+            } else if failing_since.elapsed() < Duration::from_secs(60) {
+                EAGER
+            } else {
+                PATIENT
+            };
+            if !board.wait_checks(generation, pause) {
+                return;
+            }
+        }
+        let (now, current) = board.checks();
+        if now != generation {
+            (generation, checks) = (now, current);
+            paced.clear();
+            failing_since = Instant::now();
+        }
+    }
+}
+
+/// Looks at everything but commands, for which there is none.
+fn look_cheap(system: &dyn System, checks: &[HealthCheck]) -> Vec<Option<Look>> {
+    let units: Vec<&str> = checks
+        .iter()
+        .filter_map(|check| match &check.test {
+            HealthTest::Unit(unit) => Some(unit.as_str()),
+            _ => None,
+        })
+        .collect();
+    let states = system.unit_states(&units);
+    let mut states = match &states {
+        Ok(states) => states.iter().map(String::as_str).collect::<Vec<_>>(),
+        Err(error) => {
+            tracing::debug!(%error, "cannot ask systemd for the units' states");
+            vec!["unknown"; units.len()]
+        }
+    }
+    .into_iter();
+    let wants = |wanted: fn(&HealthTest) -> bool| checks.iter().any(|check| wanted(&check.test));
+    let ports = wants(|test| matches!(test, HealthTest::Listening(_)))
+        .then(kernel::listening_ports)
+        .unwrap_or_default();
+    let mounts = wants(|test| matches!(test, HealthTest::Mounted { .. }))
+        .then(kernel::mounts)
+        .unwrap_or_default();
+    checks
+        .iter()
+        .map(|check| match &check.test {
+            HealthTest::Unit(_) => {
+                let state = states.next().unwrap_or("unknown");
+                Some(Look::new(state == "active", state))
+            }
+            HealthTest::Listening(port) if ports.contains(port) => {
+                Some(Look::new(true, format!("port {port} open")))
+            }
+            HealthTest::Listening(port) => Some(Look::new(false, format!("port {port} not open"))),
+            HealthTest::Mounted { path, filesystem } => Some(mounted(&mounts, path, filesystem)),
+            HealthTest::Command { .. } => None,
+        })
+        .collect()
+}
+
+fn mounted(mounts: &[(String, String)], path: &str, filesystem: &str) -> Look {
+    let mut here = mounts.iter().filter(|(point, _)| point == path).map(|(_, kind)| kind.as_str());
+    // Of mounts on one another the last is seen.
+    match here.next_back() {
+        Some(kind) if kind == filesystem => Look::new(true, kind),
+        Some(kind) => Look::new(false, format!("{path} is {kind}, not {filesystem}")),
+        None => Look::new(false, format!("{path} not mounted")),
+    }
+}
+
+/// Runs the command checks that are due.
+fn run_commands(
+    system: &dyn System,
+    tree: &Tree,
+    checks: &[HealthCheck],
+    paced: &mut BTreeMap<usize, Paced>,
+) {
+    for (index, check) in checks.iter().enumerate() {
+        let HealthTest::Command { run, user, expect } = &check.test else { continue };
+        if paced.get(&index).is_some_and(|paced| paced.due > Instant::now()) {
+            continue;
+        }
+        let started = Instant::now();
+        let look = run_command(system, tree, run, user, expect.as_deref());
+        let pause = if look.ok { COMMAND_CALM } else { COMMAND_EAGER };
+        let due = Instant::now() + pause.max(started.elapsed() * 4);
+        paced.insert(index, Paced { look, due });
+    }
+}
+
+fn run_command(
+    system: &dyn System,
+    tree: &Tree,
+    run: &[String],
+    user: &str,
+    expect: Option<&str>,
+) -> Look {
+    let Some(login) = accounts_of(tree).login(user) else {
+        return Look::new(false, format!("user {user} does not exist"));
+    };
+    let parts: Vec<&str> = run.iter().map(String::as_str).collect();
+    let mut call = Call::new(&parts, COMMAND_LIMIT);
+    call.keep = 64 * 1024;
+    // Becoming root is no change; the call then needs no rights.
+    call.login = (login.uid != 0).then_some(login);
+    match system.run(&call) {
+        Err(error) => Look::new(false, format!("cannot run: {error}")),
+        Ok(done) if done.timed_out => Look::new(false, "no answer within 5 s"),
+        Ok(done) if done.exit_code != 0 => {
+            let words = last_line(&done.stderr).or_else(|| last_line(&done.stdout));
+            let code = format!("exit code {}", done.exit_code);
+            Look::new(false, words.map_or(code.clone(), |words| format!("{code}: {words}")))
+        }
+        Ok(done) => match expect {
+            Some(text) if !String::from_utf8_lossy(&done.stdout).contains(text) => {
+                Look::new(false, format!("the output does not contain {text:?}"))
+            }
+            _ => Look::new(true, "exit code 0"),
+        },
+    }
+}
+
+fn last_line(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().chars().take(200).collect())
+}
+
+fn reports(
+    checks: &[HealthCheck],
+    cheap: &[Option<Look>],
+    paced: &BTreeMap<usize, Paced>,
+    since: &mut BTreeMap<String, u64>,
+) -> Vec<HealthReport> {
+    let report = |(index, check): (usize, &HealthCheck)| {
+        let waiting = Look::new(false, "not looked at yet");
+        let look = cheap[index].as_ref().or_else(|| paced.get(&index).map(|p| &p.look));
+        let look = look.unwrap_or(&waiting).clone();
+        if look.ok {
+            since.entry(check.name.clone()).or_insert_with(kernel::uptime_ms);
+        }
+        HealthReport {
+            name: check.name.clone(),
+            ok: look.ok,
+            detail: look.detail,
+            since_ms: since.get(&check.name).copied(),
+        }
+    };
+    checks.iter().enumerate().map(report).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uppermost_mount_counts() {
+        let mounts = vec![
+            ("/home".to_owned(), "autofs".to_owned()),
+            ("/home".to_owned(), "nfs4".to_owned()),
+            ("/srv".to_owned(), "ext4".to_owned()),
+        ];
+        assert!(mounted(&mounts, "/home", "nfs4").ok);
+        assert_eq!(mounted(&mounts, "/srv", "nfs4").detail, "/srv is ext4, not nfs4");
+        assert_eq!(mounted(&mounts, "/data", "nfs4").detail, "/data not mounted");
+    }
+}
