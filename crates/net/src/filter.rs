@@ -13,9 +13,6 @@ use std::net::Ipv4Addr;
 
 use crate::plan::Mac;
 
-/// Changes with the program's meaning, so that a filter of an older gridgate is replaced.
-const VERSION: u32 = 1;
-
 const PASS: u32 = 0; // TC_ACT_OK
 const DROP: u32 = 2; // TC_ACT_SHOT
 
@@ -44,8 +41,6 @@ struct Instruction {
 /// One node's filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Tells filters apart without comparing programs.
-    pub(crate) name: String,
     /// The program as the kernel takes it.
     pub(crate) program: Vec<u8>,
 }
@@ -59,18 +54,13 @@ impl Filter {
             program.extend_from_slice(&[if_true, if_false]);
             program.extend_from_slice(&value.to_ne_bytes());
         }
-        let name = format!("gridgate-{VERSION}-{}-{address}", hex(mac));
-        Self { name, program }
+        Self { program }
     }
 
     /// Number of instructions.
     pub(crate) fn length(&self) -> u16 {
         u16::try_from(self.program.len() / 8).unwrap_or(u16::MAX)
     }
-}
-
-fn hex(mac: Mac) -> String {
-    mac.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn instructions(mac: Mac, address: Ipv4Addr) -> Vec<Instruction> {

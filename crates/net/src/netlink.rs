@@ -195,8 +195,8 @@ impl Netlink {
         request.execute().await.map_err(kernel("enter the Ethernet address of", &link.name))
     }
 
-    /// The name of the filter on what comes in through an interface.
-    pub(crate) async fn filter_name(&self, link: &Link) -> Result<Option<String>, NetError> {
+    /// The program that filters what comes in through an interface.
+    pub(crate) async fn filter(&self, link: &Link) -> Result<Option<Vec<u8>>, NetError> {
         let index = interface_index(link)?;
         let request = self.0.traffic_filter(index).get().ingress();
         let filters = match all(request.execute()).await {
@@ -206,7 +206,7 @@ impl Netlink {
             }
             other => other.map_err(kernel("list the filters of", &link.name))?,
         };
-        Ok(filters.iter().flat_map(|filter| &filter.attributes).find_map(program_name))
+        Ok(filters.iter().flat_map(|filter| &filter.attributes).find_map(program))
     }
 
     /// Puts the filter, and no other, on what comes in through an interface.
@@ -274,7 +274,6 @@ fn filter_message(index: i32, filter: &Filter) -> TcMessage {
     let options = [
         TcFilterBpfOption::Other(DefaultNla::new(TCA_BPF_OPS_LEN, length)),
         TcFilterBpfOption::Other(DefaultNla::new(TCA_BPF_OPS, filter.program.clone())),
-        TcFilterBpfOption::ProgName(filter.name.clone()),
         TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
     ];
     let header = TcHeader {
@@ -292,10 +291,14 @@ fn filter_message(index: i32, filter: &Filter) -> TcMessage {
     TcMessage::from_parts(header, attributes)
 }
 
-fn program_name(attribute: &TcAttribute) -> Option<String> {
+fn program(attribute: &TcAttribute) -> Option<Vec<u8>> {
     let TcAttribute::Options(options) = attribute else { return None };
     options.iter().find_map(|option| match option {
-        TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => Some(name.clone()),
+        TcOption::Bpf(TcFilterBpfOption::Other(option)) if option.kind() == TCA_BPF_OPS => {
+            let mut bytes = vec![0; option.value_len()];
+            option.emit_value(&mut bytes);
+            Some(bytes)
+        }
         _ => None,
     })
 }

@@ -161,7 +161,7 @@ impl Site<'_> {
 
     async fn filter(&mut self, port: &Port, mac: Mac, link: &Link) -> Result<Made, NetError> {
         let filter = Filter::new(mac, port.address);
-        if self.netlink.filter_name(link).await?.as_ref() == Some(&filter.name) {
+        if self.netlink.filter(link).await?.as_ref() == Some(&filter.program) {
             return Ok(Made::Present);
         }
         match self.netlink.set_filter(link, &filter).await? {

@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 
 use gridgate_net::{Port, in_namespace};
 
@@ -22,8 +23,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the tap as User Mode Linux does.
+    /// Opens the tap as User Mode Linux does, and waits until the bridge forwards to it.
     pub fn open(namespace: &Path, port: &Port) -> Self {
+        let events = LinkEvents::subscribe(namespace);
         let tap = in_namespace(namespace, || {
             let tap = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
             let mut request = [0_u8; 40];
@@ -35,6 +37,9 @@ impl Node {
             assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
             tap
         });
+        while !forwards(namespace, &port.tap) {
+            events.wait();
+        }
         let number = port.address.octets()[3] - 10;
         Self { tap: tap.unwrap(), mac: [2, 0, 0, 0, 0, number], address: port.address }
     }
@@ -60,6 +65,46 @@ impl Node {
 
     pub fn arp(&self, operation: u8, target: Ipv4Addr) -> Vec<u8> {
         arp(self.mac, BROADCAST, operation, (self.mac, self.address), ([0; 6], target))
+    }
+}
+
+fn forwards(namespace: &Path, tap: &str) -> bool {
+    let namespace = namespace.file_name().unwrap();
+    let mut ip = Command::new("ip");
+    let output = ip.arg("-n").arg(namespace).args(["-d", "link", "show", tap]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("state forwarding")
+}
+
+/// The kernel's notices of changed links in a namespace.
+struct LinkEvents(OwnedFd);
+
+impl LinkEvents {
+    fn subscribe(namespace: &Path) -> Self {
+        let socket = in_namespace(namespace, || {
+            // SAFETY: no memory is passed; the new descriptor is owned right away.
+            let socket = unsafe {
+                let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+                let number = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
+                assert!(number >= 0, "{}", std::io::Error::last_os_error());
+                OwnedFd::from_raw_fd(number)
+            };
+            // `struct sockaddr_nl`: family, padding, port (given by the kernel), groups.
+            let address = [libc::AF_NETLINK as u32, 0, libc::RTMGRP_LINK as u32];
+            // SAFETY: the address is a `struct sockaddr_nl` of 12 bytes.
+            let answer = unsafe {
+                let length = size_of_val(&address) as u32;
+                libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length)
+            };
+            assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+            socket
+        });
+        Self(socket.unwrap())
+    }
+
+    fn wait(&self) {
+        let mut bytes = [0_u8; 65_536];
+        let length = rustix::io::read(&self.0, &mut bytes).unwrap();
+        assert!(length > 0);
     }
 }
 
