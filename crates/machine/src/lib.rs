@@ -23,18 +23,19 @@
 //! It never reads a site profile, makes a tap or a disk image, or runs a program
 //! of the host other than this binary itself (as shim and as jail).
 
+#![deny(unsafe_code)]
+
 mod atomic;
 pub mod cgroup;
 pub mod console;
 mod error;
 pub mod jail;
-
 mod lock;
 pub mod machine;
+mod namespace;
 mod process;
 pub mod shim;
 mod socket;
-
 pub mod spec;
 pub mod state;
 pub mod uml;

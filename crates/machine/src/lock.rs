@@ -1,1 +1,133 @@
-//! Locks.
+//! Who may use what: a run directory has one shim, a disk one machine.
+//!
+//! These are flock(2) locks, so they end with the last process that holds the open
+//! file. The VMM inherits those of its disks: a disk stays locked while any
+//! process that could write to it lives, even when the shim was killed.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+use crate::atomic;
+use crate::error::StartFailure;
+use crate::spec::{MachineSpec, RunDir};
+use crate::state::{Phase, Record};
+
+/// Takes the run directory. A predecessor that has already recorded its end is
+/// waited for; it is about to exit.
+pub(crate) fn take_run_dir(run_dir: &Path) -> Result<File, StartFailure> {
+    let path = RunDir(run_dir).lock();
+    let host = |e: io::Error| StartFailure::Host {
+        step: format!("lock {}", path.display()),
+        why: e.to_string(),
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(host)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) if has_stopped(run_dir) => {
+            flock(&file, FlockOperation::LockExclusive).map_err(|e| host(e.into()))?;
+            Ok(file)
+        }
+        Err(Errno::WOULDBLOCK) => Err(StartFailure::AlreadyRunning),
+        Err(e) => Err(host(e.into())),
+    }
+}
+
+fn has_stopped(run_dir: &Path) -> bool {
+    let record: io::Result<Option<Record>> = atomic::read_json(&RunDir(run_dir).state());
+    matches!(record, Ok(Some(Record { phase: Phase::Stopped { .. }, .. })))
+}
+
+/// Takes one disk. The lock is inherited by the processes started from here on.
+pub(crate) fn take_disk(disk: &Path) -> Result<File, StartFailure> {
+    let fault = |e: io::Error| StartFailure::Disk { disk: disk.to_owned(), why: e.to_string() };
+    let file = OpenOptions::new().read(true).write(true).open(disk).map_err(fault)?;
+    let kind = file.metadata().map_err(fault)?.file_type();
+    if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind) {
+        let why = "neither a file nor a block device".to_owned();
+        return Err(StartFailure::Disk { disk: disk.to_owned(), why });
+    }
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            fcntl_setfd(&file, FdFlags::empty()).map_err(|e| fault(e.into()))?;
+            Ok(file)
+        }
+        Err(Errno::WOULDBLOCK) => {
+            Err(StartFailure::DiskInUse { disk: disk.to_owned(), by: holder(&file) })
+        }
+        Err(e) => Err(fault(e.into())),
+    }
+}
+
+/// The machine that holds the lock: a shim's command line names its run directory.
+fn holder(file: &File) -> String {
+    let Some(pid) = lock_owner(file) else { return "another process".into() };
+    machine_of(pid).unwrap_or_else(|| format!("process {pid}"))
+}
+
+fn machine_of(pid: u32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    if words.next()? != b"shim" {
+        return None;
+    }
+    let run_dir = PathBuf::from(String::from_utf8(words.next()?.to_vec()).ok()?);
+    let spec: MachineSpec = atomic::read_json(&RunDir(&run_dir).spec()).ok()??;
+    Some(spec.name)
+}
+
+fn lock_owner(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino();
+    parse_lock_owner(&std::fs::read_to_string("/proc/locks").ok()?, inode)
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`: proc_locks(5). The device's
+/// number is left out: some file systems show another one there.
+fn parse_lock_owner(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, _, _) = (fields.next()?, fields.next()?, fields.next()?);
+        let pid = fields.next()?;
+        let (_, found) = fields.next()?.rsplit_once(':')?;
+        (kind == "FLOCK" && found.parse() == Ok(inode)).then(|| pid.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_lock_is_found() {
+        let locks = "1: POSIX  ADVISORY  WRITE 1 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 4711 fe:00:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 4712 fe:00:77 0 EOF\n";
+        assert_eq!(parse_lock_owner(locks, 77), Some(4711));
+        assert_eq!(parse_lock_owner(locks, 7), None);
+    }
+
+    #[test]
+    fn a_disk_in_use_by_another_program_names_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk");
+        std::fs::write(&disk, "").unwrap();
+        let held = take_disk(&disk).unwrap();
+        let by = format!("process {}", std::process::id());
+        let failure = take_disk(&disk).unwrap_err();
+        assert_eq!(failure, StartFailure::DiskInUse { disk: disk.clone(), by });
+        drop(held);
+        take_disk(&disk).unwrap();
+        let missing = dir.path().join("none");
+        assert!(matches!(take_disk(&missing), Err(StartFailure::Disk { .. })));
+    }
+}

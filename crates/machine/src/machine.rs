@@ -304,8 +304,15 @@ impl Machine {
         };
         let mut line = serde_json::to_vec(request).map_err(|e| self.odd(&e))?;
         line.push(b'\n');
-        stream.write_all(&line).map_err(MachineError::io("write to", &path))?;
-        let line = read_line(&mut stream).map_err(MachineError::io("read from", &path))?;
+        match stream.write_all(&line) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Err(self.not_running()),
+            other => other.map_err(MachineError::io("write to", &path))?,
+        }
+        let line = match read_line(&mut stream) {
+            // It ended between the two.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => String::new(),
+            other => other.map_err(MachineError::io("read from", &path))?,
+        };
         if line.is_empty() {
             return Err(self.not_running());
         }

@@ -14,9 +14,10 @@ pub(crate) struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process `pid`, if there is one.
+    /// The process `pid`, if there is one; one that has ended counts until it was waited for.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, start: start_time(pid)?, boot: boot_id()? })
+        let (start, _) = read_stat(pid)?;
+        Some(Self { pid, start, boot: boot_id()? })
     }
 
     /// This process.
@@ -24,26 +25,33 @@ impl ProcessId {
         Self::of(std::process::id())
     }
 
-    /// Whether this very process still runs (a zombie does not).
+    /// Whether this very process still runs.
     pub(crate) fn is_alive(&self) -> bool {
-        Self::of(self.pid).as_ref() == Some(self)
+        read_stat(self.pid) == Some((self.start, Life::Runs))
+            && boot_id().as_deref() == Some(&self.boot)
     }
 }
 
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse_start_time(&stat)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs,
+    /// It has ended and nobody has waited for it yet.
+    Ended,
 }
 
-/// `None` for a zombie. The command's name, in parentheses, may itself contain
-/// spaces and parentheses.
-fn parse_start_time(stat: &str) -> Option<u64> {
+fn read_stat(pid: u32) -> Option<(u64, Life)> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The command's name, in parentheses, may itself contain spaces and parentheses.
+fn parse_stat(stat: &str) -> Option<(u64, Life)> {
     let (_, after) = stat.rsplit_once(") ")?;
     let mut fields = after.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let life = match fields.next()? {
+        "Z" | "X" => Life::Ended,
+        _ => Life::Runs,
+    };
+    Some((fields.nth(18)?.parse().ok()?, life))
 }
 
 fn boot_id() -> Option<String> {
@@ -66,7 +74,7 @@ mod tests {
     #[test]
     fn start_time_is_found_behind_an_awkward_name() {
         let tail = "1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 99 0";
-        assert_eq!(parse_start_time(&format!("7 (a) b (c) S {tail}")), Some(4711));
-        assert_eq!(parse_start_time(&format!("7 (a) b (c) Z {tail}")), None);
+        assert_eq!(parse_stat(&format!("7 (a) b (c) S {tail}")), Some((4711, Life::Runs)));
+        assert_eq!(parse_stat(&format!("7 (a) b (c) Z {tail}")), Some((4711, Life::Ended)));
     }
 }

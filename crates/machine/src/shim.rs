@@ -1,9 +1,113 @@
-//! The process that owns one machine.
+//! The process that owns one machine. It outlives whoever started it; when it is
+//! killed, the kernel ends its VMM with it.
+//!
+//! ```text
+//! detach ─▶ launch ─▶ watch ─────────────────────────────▶ wind up
+//!            │        console, clients, stop and kill      record the end, clear the
+//!            │        until the VMM ends                   ground, let the clients go
+//!            └─ failure: record it, clear the ground, report
+//! ```
+//! One thread, one poll loop, bounded memory: whatever the guest prints and whoever
+//! connects. It never reads more of the site than `spec.json`.
+
+mod client;
+mod feed;
+mod ground;
+mod history;
+mod launch;
+mod log;
 pub(crate) mod request;
+mod watch;
+
+use std::io::Write;
 use std::path::Path;
-/// Hidden command `shim RUN_DIR`.
+use std::process::{Command, Stdio};
+
+use jiff::Timestamp;
+
+use crate::atomic;
+use crate::error::StartFailure;
+use crate::process::ProcessId;
+use crate::spec::RunDir;
+use crate::state::{Exit, Phase, Record};
+use request::StartReport;
+
+/// Set for the second of the two processes that a start makes.
+const DETACHED: &str = "GRIDGATE_SHIM_DETACHED";
+
+/// Hidden command `shim RUN_DIR`: starts the machine of `RUN_DIR/spec.json`, reports
+/// on standard output and stays until the machine has ended. Call it before any thread exists.
 #[must_use]
 pub fn shim_main(run_dir: &Path) -> i32 {
-    let _ = run_dir;
-    1
+    let done = if std::env::var_os(DETACHED).is_some() { own(run_dir) } else { detach(run_dir) };
+    match done {
+        Ok(()) => 0,
+        Err(e) => {
+            note(&format!("the shim fails: {e}"));
+            1
+        }
+    }
+}
+
+/// Runs the shim proper in a session of its own and leaves it to init, so that
+/// nobody has to wait for it.
+fn detach(run_dir: &Path) -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    Command::new("/proc/self/exe")
+        .arg("shim")
+        .arg(run_dir)
+        .env(DETACHED, "1")
+        .stdin(Stdio::null())
+        .spawn()?;
+    Ok(())
+}
+
+fn own(run_dir: &Path) -> std::io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Short socket addresses, and the same ones as in the jail.
+    std::env::set_current_dir(run_dir)?;
+    let lock = match crate::lock::take_run_dir(run_dir) {
+        Ok(lock) => lock,
+        Err(why) => return report(&StartReport::Failed { why }),
+    };
+    match launch::launch(run_dir) {
+        Ok(live) => {
+            let ended = watch::Watch::new(live, || report(&StartReport::Started))?.run();
+            drop(lock);
+            // The clients hear of the end by their connections' closing: last of all.
+            drop(ended);
+            Ok(())
+        }
+        Err(why) => {
+            record_failure(run_dir, &why);
+            drop(lock);
+            report(&StartReport::Failed { why })
+        }
+    }
+}
+
+/// Tells the starter, if it still listens, and lets go of its pipe.
+fn report(report: &StartReport) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    // A starter that was killed meanwhile does not matter: `find` tells the rest.
+    let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
+    rustix::stdio::dup2_stdout(rustix::stdio::stdin())?;
+    Ok(())
+}
+
+fn record_failure(run_dir: &Path, why: &StartFailure) {
+    let Some(shim) = ProcessId::own() else { return };
+    let exit = Exit::VmmFailed { reason: why.to_string() };
+    let phase = Phase::Stopped { at: Timestamp::now(), exit };
+    let record = Record { shim, unenforced: Vec::new(), phase };
+    if let Err(e) = atomic::write_json(&RunDir(run_dir).state(), &record) {
+        note(&format!("cannot write state.json: {e}"));
+    }
+}
+
+/// A line in `shim.log`, which is this process's standard error.
+fn note(line: &str) {
+    // With nowhere to write there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{} {line}", Timestamp::now());
 }

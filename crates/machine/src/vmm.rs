@@ -162,6 +162,9 @@ pub(crate) fn check(spec: &MachineSpec) -> Result<(), MachineError> {
     if spec.limits.cgroup.is_empty() || !normal(Path::new(&spec.limits.cgroup)) {
         return Err(fault(format!("control group {:?} is not a plain path", spec.limits.cgroup)));
     }
+    if let Some(disk) = spec.disks.iter().find(|disk| !disk.is_absolute()) {
+        return Err(fault(format!("disk {} is not absolute", disk.display())));
+    }
     if let Some(argument) = spec.kernel_arguments.iter().find(|a| a.contains(['\0', '\n'])) {
         return Err(fault(format!("kernel argument {argument:?} contains a control character")));
     }

@@ -1,0 +1,237 @@
+//! From `spec.json` to a running VMM: locks, ground, console, jail.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+use super::feed::Feed;
+use super::ground::Ground;
+use crate::error::StartFailure;
+use crate::jail::ALIVE;
+use crate::namespace::{Namespace, enter_new};
+use crate::process::ProcessId;
+use crate::spec::{MachineSpec, RunDir};
+use crate::state::{Phase, Record};
+use crate::vmm::Vmm;
+use crate::{atomic, lock};
+
+/// How long the jail may take before it becomes the VMM.
+const JAIL_LIMIT: Duration = Duration::from_secs(20);
+
+/// A machine whose VMM runs.
+pub(super) struct Live {
+    pub(super) spec: MachineSpec,
+    pub(super) vmm: Box<dyn Vmm>,
+    pub(super) ground: Ground,
+    /// Held open: the locks of the disks.
+    pub(super) disks: Vec<File>,
+    pub(super) listener: UnixListener,
+    /// The console's near side, not blocking.
+    pub(super) console: OwnedFd,
+    pub(super) feed: Feed,
+    pub(super) child: Child,
+    /// Readable when the VMM has ended.
+    pub(super) end: OwnedFd,
+    pub(super) record: Record,
+}
+
+fn host(step: &str) -> impl FnOnce(io::Error) -> StartFailure {
+    let step = step.to_owned();
+    move |e| StartFailure::Host { step, why: e.to_string() }
+}
+
+/// Starts the VMM. After a failure nothing is left.
+pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
+    let spec: MachineSpec = atomic::read_json(&RunDir(run_dir).spec())
+        .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(host("read spec.json"))?;
+    let ground = Ground::of(run_dir, &spec.limits.cgroup).map_err(host("find control groups"))?;
+    // A killed predecessor's VMM dies with it, but not in no time.
+    ground.clear();
+    let disks = spec.disks.iter().map(|disk| take_disk(disk, &spec)).collect::<Result<_, _>>()?;
+    let mut site = Site { spec, ground, disks };
+    match site.raise(run_dir) {
+        Ok(raised) => Ok(raised.into_live(site)),
+        Err(why) => {
+            site.ground.clear();
+            Err(why)
+        }
+    }
+}
+
+/// Locks the disk and gives it to the machine's user.
+fn take_disk(disk: &Path, spec: &MachineSpec) -> Result<File, StartFailure> {
+    let file = lock::take_disk(disk)?;
+    std::os::unix::fs::fchown(&file, Some(spec.uid), Some(spec.gid))
+        .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
+        .map_err(|e| StartFailure::Disk {
+            disk: disk.to_owned(),
+            why: format!("cannot be given to uid {}: {e}", spec.uid),
+        })?;
+    Ok(file)
+}
+
+struct Site {
+    spec: MachineSpec,
+    ground: Ground,
+    disks: Vec<File>,
+}
+
+struct Raised {
+    listener: UnixListener,
+    console: OwnedFd,
+    feed: Feed,
+    child: Child,
+    end: OwnedFd,
+    record: Record,
+}
+
+impl Raised {
+    fn into_live(self, site: Site) -> Live {
+        Live {
+            vmm: site.spec.vmm.vmm(),
+            spec: site.spec,
+            ground: site.ground,
+            disks: site.disks,
+            listener: self.listener,
+            console: self.console,
+            feed: self.feed,
+            child: self.child,
+            end: self.end,
+            record: self.record,
+        }
+    }
+}
+
+impl Site {
+    fn raise(&mut self, run_dir: &Path) -> Result<Raised, StartFailure> {
+        let (listener, unenforced) =
+            self.ground.make(&self.spec).map_err(host("prepare the run directory"))?;
+        let feed = Feed::begin(run_dir).map_err(host("begin console.log"))?;
+        let (console, far_side) = open_console().map_err(host("make a console"))?;
+        let (child, report) = spawn_jail(run_dir, far_side).map_err(host("run the jail"))?;
+        let mut child = Reaped(Some(child));
+        hear_from_jail(report)?;
+        let pid = child.pid();
+        let end = Pid::from_raw(pid.cast_signed())
+            .ok_or(io::ErrorKind::NotFound.into())
+            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+            .map_err(host("watch the VMM"))?;
+        let identity = |found: Option<ProcessId>| {
+            found.ok_or_else(|| host("look at the VMM")(io::Error::other("it ended at once")))
+        };
+        let record = Record {
+            shim: identity(ProcessId::own())?,
+            unenforced,
+            phase: Phase::Running { vmm: identity(ProcessId::of(pid))?, since: Timestamp::now() },
+        };
+        let child = child.keep()?;
+        Ok(Raised { listener, console, feed, child, end, record })
+    }
+}
+
+/// Ends the child unless it is kept: no failure leaves a process.
+struct Reaped(Option<Child>);
+
+impl Reaped {
+    fn pid(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+
+    fn keep(&mut self) -> Result<Child, StartFailure> {
+        self.0.take().ok_or_else(|| host("keep the VMM")(io::ErrorKind::NotFound.into()))
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended by itself; then there is only the waiting.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A pty in raw mode: what the guest prints arrives as printed.
+fn open_console() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let near = openpt(flags)?;
+    grantpt(&near)?;
+    unlockpt(&near)?;
+    let far = ioctl_tiocgptpeer(&near, flags)?;
+    let mut settings = tcgetattr(&far)?;
+    settings.make_raw();
+    tcsetattr(&far, OptionalActions::Now, &settings)?;
+    rustix::io::ioctl_fionbio(&near, true)?;
+    Ok((near, far))
+}
+
+/// The jail is the first process of a new pid namespace: when it ends, the
+/// kernel ends every process in there.
+fn spawn_jail(run_dir: &Path, console: OwnedFd) -> io::Result<(Child, File)> {
+    let (report, far_report) = pipe_with(PipeFlags::CLOEXEC)?;
+    enter_new(&[Namespace::Process])?;
+    let child = Command::new("/proc/self/exe")
+        .arg("jail")
+        .arg(run_dir)
+        .stdin(Stdio::from(console.try_clone()?))
+        .stdout(Stdio::from(console))
+        .stderr(Stdio::from(far_report))
+        .spawn()?;
+    Ok((child, report.into()))
+}
+
+/// Reads until the jail has become the VMM (the pipe is closed by the exec) or
+/// says what went wrong.
+fn hear_from_jail(mut report: File) -> Result<(), StartFailure> {
+    let end = std::time::Instant::now() + JAIL_LIMIT;
+    let mut words = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let left = Timespec::try_from(left).map_err(|e| host("wait")(io::Error::other(e)))?;
+        let mut ready = [PollFd::new(&report, PollFlags::IN)];
+        if poll(&mut ready, Some(&left)).map_err(|e| host("wait for the jail")(e.into()))? == 0 {
+            let why = io::Error::other(format!("not ready within {} s", JAIL_LIMIT.as_secs()));
+            return Err(host("build the jail")(why));
+        }
+        let mut part = [0; 1024];
+        let length = report.read(&mut part).map_err(host("hear from the jail"))?;
+        if length == 0 {
+            break;
+        }
+        words.extend(&part[..length]);
+    }
+    match words.strip_prefix(&[ALIVE]).unwrap_or(&words) {
+        [] if words == [ALIVE] => Ok(()),
+        [] => Err(host("build the jail")(io::Error::other("it ended without a word"))),
+        failure => Err(serde_json::from_slice(failure).unwrap_or_else(|_| StartFailure::Jail {
+            step: "go on".into(),
+            why: String::from_utf8_lossy(failure).into_owned(),
+        })),
+    }
+}
+
+impl Live {
+    /// Lets go of the disks.
+    pub(super) fn release_disks(&mut self) {
+        self.disks.clear();
+    }
+
+    /// The console's near side, for polling.
+    pub(super) fn console(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.console.as_fd()
+    }
+}

@@ -1,0 +1,350 @@
+//! The shim's poll loop: the console, the clients, stops and the VMM's end.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::client::{Client, Heard, Role};
+use super::launch::Live;
+use super::note;
+use super::request::{Answer, Request};
+use crate::console::ConsoleAccess;
+use crate::state::{Exit, Phase};
+use crate::vmm::{End, Seat, Sign};
+
+/// Most connections at once.
+const CLIENTS: usize = 32;
+
+/// Most input for the guest that is held until it takes it.
+const INPUT: usize = 4096;
+
+/// Between two presses of a power button that is not there yet.
+const PRESS_AGAIN: Duration = Duration::from_millis(250);
+
+/// A client whose request does not come is let go when room is needed.
+type Readiness = Vec<PollFlags>;
+
+/// How the shim itself ended the VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It was told to kill it.
+    Killed,
+    /// The guest had shut down for a stop, but was going to start again.
+    ShutDown,
+}
+
+/// Whether the guest was asked to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Button {
+    Untouched,
+    /// The VMM did not listen; press again then.
+    Again(Instant),
+    Pressed,
+}
+
+/// The loop's state.
+pub(super) struct Watch {
+    live: Live,
+    clients: Vec<Client>,
+    /// For the guest, not yet taken by it.
+    input: Vec<u8>,
+    console_open: bool,
+    button: Button,
+    ending: Option<Ending>,
+    panic: Option<String>,
+}
+
+impl Watch {
+    /// Records that the machine runs, then has that reported.
+    pub(super) fn new(
+        live: Live,
+        report: impl FnOnce() -> std::io::Result<()>,
+    ) -> std::io::Result<Self> {
+        live.ground.record(&live.record);
+        report()?;
+        Ok(Self {
+            live,
+            clients: Vec::new(),
+            input: Vec::new(),
+            console_open: true,
+            button: Button::Untouched,
+            ending: None,
+            panic: None,
+        })
+    }
+
+    /// Returns when the machine has ended, the end is recorded and the ground is
+    /// cleared; the clients, still connected, learn of it when they are dropped.
+    pub(super) fn run(mut self) -> Vec<Client> {
+        while !self.turn() {}
+        self.wind_up()
+    }
+
+    /// One turn; whether the VMM has ended.
+    fn turn(&mut self) -> bool {
+        let ready = match self.wait() {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => return false,
+            Err(e) => {
+                note(&format!("poll: {e}"));
+                return true;
+            }
+        };
+        let [end, console, listener, clients @ ..] = ready.as_slice() else { return true };
+        if console.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.read_console();
+        }
+        if console.contains(PollFlags::OUT) {
+            self.write_console();
+        }
+        self.serve(clients);
+        if listener.contains(PollFlags::IN) {
+            self.accept();
+        }
+        self.pursue_stop();
+        !end.is_empty()
+    }
+
+    /// What is ready: the VMM's end, the console, the listener, each client.
+    fn wait(&self) -> rustix::io::Result<Readiness> {
+        let asked = |wanted: &[(bool, PollFlags)]| {
+            wanted.iter().filter(|(want, _)| *want).map(|(_, flag)| *flag).collect::<PollFlags>()
+        };
+        let console = asked(&[(true, PollFlags::IN), (!self.input.is_empty(), PollFlags::OUT)]);
+        let mut fds = vec![PollFd::new(&self.live.end, PollFlags::IN)];
+        if self.console_open {
+            fds.push(PollFd::from_borrowed_fd(self.live.console(), console));
+        } else {
+            fds.push(PollFd::new(&self.live.end, PollFlags::empty()));
+        }
+        let room = self.clients.len() < CLIENTS;
+        fds.push(PollFd::new(&self.live.listener, asked(&[(room, PollFlags::IN)])));
+        for client in &self.clients {
+            let hear = !client.writes() || self.input.len() < INPUT;
+            let behind = client.is_behind(&self.live.feed.history);
+            let flags = asked(&[(hear, PollFlags::IN), (behind, PollFlags::OUT)]);
+            fds.push(PollFd::from_borrowed_fd(client.stream.as_fd(), flags));
+        }
+        let limit = self.next_moment().map(|moment| {
+            let left = moment.saturating_duration_since(Instant::now());
+            // A wait of more than i64 seconds is as good as one of an hour.
+            Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
+        });
+        poll(&mut fds, limit.as_ref())?;
+        Ok(fds.iter().map(PollFd::revents).collect())
+    }
+
+    /// When something is to be done even if nothing happens.
+    fn next_moment(&self) -> Option<Instant> {
+        let again = match self.button {
+            Button::Again(moment) => Some(moment),
+            _ => None,
+        };
+        self.deadline().into_iter().chain(again).min()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines = self.clients.iter().filter_map(|client| match client.role {
+            Role::Stopping { deadline } => Some(deadline),
+            _ => None,
+        });
+        deadlines.min()
+    }
+
+    fn read_console(&mut self) {
+        let mut bytes = [0; 16 << 10];
+        match rustix::io::read(self.live.console(), &mut bytes) {
+            Ok(0) => self.console_open = false,
+            Ok(length) => {
+                let signs = self.live.feed.take(&bytes[..length], &*self.live.vmm);
+                signs.into_iter().for_each(|sign| self.heed(sign));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // EIO: nobody has the far side open.
+            Err(_) => self.console_open = false,
+        }
+    }
+
+    fn heed(&mut self, sign: Sign) {
+        match sign {
+            // The first is the cause of the others.
+            Sign::Panic(words) => {
+                self.panic.get_or_insert(words);
+            }
+            Sign::Restarting if self.button == Button::Pressed => self.end_it(Ending::ShutDown),
+            Sign::Restarting => self.panic = None,
+        }
+    }
+
+    fn write_console(&mut self) {
+        match rustix::io::write(self.live.console(), &self.input) {
+            Ok(length) => drop(self.input.drain(..length)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.input.clear(),
+        }
+    }
+
+    fn accept(&mut self) {
+        match self.live.listener.accept() {
+            Ok((stream, _)) => match Client::new(stream) {
+                Ok(client) => self.clients.push(client),
+                Err(e) => note(&format!("a client: {e}")),
+            },
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(e) => note(&format!("accept: {e}")),
+        }
+    }
+
+    /// Hears and feeds the clients that are ready, and lets go of those that left.
+    fn serve(&mut self, ready: &[PollFlags]) {
+        let mut leaving = Vec::new();
+        for (number, flags) in ready.iter().enumerate() {
+            let mut stays = true;
+            if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                let room = INPUT.saturating_sub(self.input.len());
+                stays = match self.clients[number].hear(room) {
+                    Heard::Nothing => true,
+                    Heard::Gone => false,
+                    Heard::Input(bytes) => {
+                        self.input.extend(bytes);
+                        true
+                    }
+                    Heard::Asked(request) => self.take(number, request),
+                };
+            }
+            if !(stays && self.clients[number].feed(&self.live.feed.history)) {
+                leaving.push(number);
+            }
+        }
+        let mut number = 0;
+        self.clients.retain(|client| {
+            number += 1;
+            !leaving.contains(&(number - 1)) && !matches!(&client.role, Role::Dismissed)
+        });
+    }
+
+    /// Does what a client asked for; whether it stays.
+    fn take(&mut self, number: usize, request: Request) -> bool {
+        let mut kill = false;
+        let role = match request {
+            Request::Console { access } => match self.open_console(number, access) {
+                Ok(role) => role,
+                Err(answer) => {
+                    self.clients[number].answer(&answer);
+                    return false;
+                }
+            },
+            Request::Stop { limit_ms } => {
+                let limit = Duration::from_millis(limit_ms).min(Duration::from_secs(86400 * 365));
+                if self.button == Button::Untouched {
+                    self.button = Button::Again(Instant::now());
+                }
+                Role::Stopping { deadline: Instant::now() + limit }
+            }
+            Request::Kill => {
+                kill = true;
+                Role::Waiting
+            }
+            Request::Wait => Role::Waiting,
+        };
+        let client = &mut self.clients[number];
+        client.role = role;
+        let stays = client.answer(&Answer::Taken);
+        if kill {
+            self.end_it(Ending::Killed);
+        }
+        stays
+    }
+
+    fn open_console(&mut self, number: usize, access: ConsoleAccess) -> Result<Role, Answer> {
+        let writes = access != ConsoleAccess::Watch;
+        let by = self.clients[number].pid;
+        if writes && let Some(writer) = self.clients.iter_mut().find(|client| client.writes()) {
+            if access == ConsoleAccess::Write {
+                return Err(Answer::ConsoleTaken { pid: writer.pid });
+            }
+            writer.dismiss(by);
+            self.input.clear();
+        }
+        Ok(Role::Console { position: 0, writes })
+    }
+
+    /// Presses the power button until it is there, and kills at the limit.
+    fn pursue_stop(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            return self.end_it(Ending::Killed);
+        }
+        if !matches!(self.button, Button::Again(moment) if moment <= now) {
+            return;
+        }
+        if self.deadline().is_none() {
+            // Whoever wanted the stop has left before the guest heard of it.
+            self.button = Button::Untouched;
+            return;
+        }
+        let Some(button) = self.live.vmm.power_button() else {
+            self.button = Button::Pressed;
+            return;
+        };
+        let directory = self.live.ground.seat();
+        let (uid, gid) = (self.live.spec.uid, self.live.spec.gid);
+        self.button = match button.press(&Seat { directory: &directory, uid, gid }) {
+            Ok(()) => Button::Pressed,
+            Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
+        };
+    }
+
+    fn end_it(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+        // It may have ended already; then its end is about to be seen.
+        let _ = pidfd_send_signal(&self.live.end, Signal::KILL);
+    }
+
+    fn wind_up(mut self) -> Vec<Client> {
+        let status = self.live.child.wait();
+        while self.console_open {
+            let before = self.live.feed.history.end();
+            self.read_console();
+            if self.live.feed.history.end() == before {
+                break;
+            }
+        }
+        let exit = match status {
+            Ok(status) => self.judge(status),
+            Err(e) => Exit::VmmFailed { reason: format!("its end was not seen: {e}") },
+        };
+        let mut record = self.live.record.clone();
+        record.phase = Phase::Stopped { at: Timestamp::now(), exit };
+        self.live.ground.record(&record);
+        self.live.ground.clear();
+        self.live.release_disks();
+        let history = &self.live.feed.history;
+        self.clients.iter_mut().for_each(|client| client.farewell(history));
+        self.clients
+    }
+
+    fn judge(&self, status: std::process::ExitStatus) -> Exit {
+        let killed = status.signal() == Some(Signal::KILL.as_raw());
+        match self.ending {
+            Some(Ending::Killed) if killed => return Exit::Killed,
+            Some(Ending::ShutDown) => return Exit::PoweredOff,
+            _ => {}
+        }
+        if killed && self.live.ground.group.out_of_memory_kills() > 0 {
+            let reason = "the host ended it: it wanted more memory than its limit".into();
+            return Exit::Crashed { reason };
+        }
+        let (panic, last_line) = (self.panic.clone(), self.live.feed.last_line());
+        self.live.vmm.judge(&End { status, panic, last_line })
+    }
+}
