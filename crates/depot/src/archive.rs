@@ -5,6 +5,7 @@ pub(crate) mod fetch;
 pub(crate) mod index;
 pub(crate) mod keyring;
 pub(crate) mod release;
+mod resolver;
 pub(crate) mod suite;
 pub(crate) mod version;
 

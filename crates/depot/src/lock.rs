@@ -161,7 +161,7 @@ impl Lock {
             roles,
             package: packages.into_iter().cloned().collect(),
         };
-        let body = toml::to_string(&document).unwrap_or_default();
+        let body = toml::to_string_pretty(&document).unwrap_or_default();
         format!(
             "# Written by gridgate. Keep it with site.toml: same profile and lock, same software.\n{body}"
         )

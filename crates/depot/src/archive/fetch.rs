@@ -15,7 +15,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
+
+use super::resolver::Remembering;
 
 use crate::mirrors::Mirrors;
 
@@ -124,7 +127,11 @@ impl Fetcher {
             .timeout_per_read(Some(Duration::from_secs(60)));
         let config = if secure { config.tls_config(tls()) } else { config };
         Ok(Fetcher {
-            agent: config.build().new_agent(),
+            agent: Agent::with_parts(
+                config.build(),
+                DefaultConnector::default(),
+                Remembering::default(),
+            ),
             debian: mirrors.debian.trim_end_matches('/').to_owned(),
             security: mirrors.security.as_deref().map(|s| s.trim_end_matches('/').to_owned()),
         })
