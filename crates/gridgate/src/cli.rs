@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands;
 use crate::failure::{Failure, Outcome};
+use crate::logging;
 use crate::settings::{Global, Settings};
 use crate::show::{error, screen};
 
@@ -97,7 +97,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     };
     let settings = Settings::new(&cli.global);
     if !matches!(cli.command, Command::Daemon(_)) {
-        log_to_stderr(cli.global.verbose, &settings);
+        logging::command_line(cli.global.verbose, &settings);
     }
     match cli.command.run(&settings) {
         Ok(exit) => ExitCode::from(exit.0),
@@ -121,21 +121,6 @@ fn report(failure: &Failure, settings: &Settings) {
     } else {
         screen::error(&error::render(error, settings.error_style));
     }
-}
-
-/// The libraries' own words, for those who ask. The daemon sets up its own log.
-fn log_to_stderr(verbose: u8, settings: &Settings) {
-    let level = match verbose {
-        0 => return,
-        1 => LevelFilter::INFO,
-        _ => LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(settings.error_style.color())
-        .without_time()
-        .init();
 }
 
 #[cfg(test)]

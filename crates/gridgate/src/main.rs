@@ -10,12 +10,14 @@
 //! | [`daemon`] | finding, starting and calling the site daemon |
 //! | [`show`] | everything that is written on the screen |
 //! | [`failure`] | what went wrong, and the exit code |
+//! | [`logging`] | the libraries' own words |
 
 mod cli;
 mod commands;
 mod daemon;
 mod entry;
 mod failure;
+mod logging;
 mod settings;
 mod show;
 

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 
 use crate::show::Style;
 
+/// Where everything lives unless told otherwise.
+const DEFAULT_HOME: &str = "/var/lib/gridgate";
+
 /// Options that every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
@@ -15,7 +18,7 @@ pub struct Global {
         long,
         global = true,
         env = "GRIDGATE_HOME",
-        default_value = "/var/lib/gridgate",
+        default_value = DEFAULT_HOME,
         value_name = "DIR"
     )]
     pub home: PathBuf,
@@ -86,6 +89,17 @@ impl Settings {
             style: style(out),
             error_style: style(err),
             live: out && err && !dumb && !global.json,
+        }
+    }
+
+    /// How to call gridgate again so that it finds the same home.
+    pub fn program(&self) -> String {
+        let inherited = std::env::var_os("GRIDGATE_HOME").map(PathBuf::from);
+        let usual = inherited.unwrap_or_else(|| PathBuf::from(DEFAULT_HOME));
+        if usual == self.home {
+            "gridgate".to_owned()
+        } else {
+            format!("gridgate --home {}", self.home.display())
         }
     }
 

@@ -29,8 +29,7 @@ impl Check {
     pub fn run(self, settings: &Settings) -> Outcome {
         let task = Task {
             name: "check".to_owned(),
-            again: "gridgate check".to_owned(),
-            stop: "it ends by itself".to_owned(),
+            again: format!("check{}", self.choice.words()),
         };
         let ended = with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use crate::daemon::client::{Client, Presence};
 use crate::daemon::{launch, with_runtime};
 use crate::failure::{Exit, Outcome};
+use crate::logging;
 use crate::settings::Settings;
 use crate::show::screen;
 
@@ -45,6 +46,7 @@ impl Daemon {
     pub fn run(self, settings: &Settings) -> Outcome {
         match self.command {
             None => {
+                logging::daemon();
                 let code = gridgate_server::daemon_main(&settings.home);
                 Ok(Exit(u8::try_from(code).unwrap_or(1)))
             }

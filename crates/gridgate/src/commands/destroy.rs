@@ -41,8 +41,7 @@ impl Destroy {
         }
         let task = Task {
             name: "destroy".to_owned(),
-            again: "gridgate destroy".to_owned(),
-            stop: "it cannot be stopped".to_owned(),
+            again: format!("destroy{}", self.choice.words()),
         };
         with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;

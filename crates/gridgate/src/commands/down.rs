@@ -31,8 +31,7 @@ impl Down {
     pub fn run(self, settings: &Settings) -> Outcome {
         let task = Task {
             name: "down".to_owned(),
-            again: "gridgate down".to_owned(),
-            stop: "gridgate down --limit 0".to_owned(),
+            again: format!("down{}", self.choice.words()),
         };
         with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;

@@ -97,8 +97,7 @@ impl Target {
         let node = &self.node;
         let task = Task {
             name: format!("{verb} {node}"),
-            again: format!("gridgate {verb} {node}"),
-            stop: format!("gridgate kill {node}"),
+            again: format!("{verb} {node}{}", self.choice.words()),
         };
         with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;

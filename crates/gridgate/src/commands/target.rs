@@ -15,6 +15,11 @@ pub struct SiteChoice {
 }
 
 impl SiteChoice {
+    /// The choice as it was written, to repeat a command.
+    pub fn words(&self) -> String {
+        self.site.as_ref().map(|site| format!(" --site {site}")).unwrap_or_default()
+    }
+
     /// The chosen site, or the only one.
     pub async fn resolve(&self, client: &Client) -> Result<String, Failure> {
         match &self.site {

@@ -50,8 +50,7 @@ impl Up {
         let user = first_user(&source);
         let task = Task {
             name: "up".to_owned(),
-            again: format!("gridgate up {}", self.file.display()),
-            stop: "gridgate down".to_owned(),
+            again: format!("up {}", self.file.display()),
         };
         let request = UpRequest {
             source,
@@ -119,12 +118,12 @@ fn show(ended: &Ended, user: Option<&str>, settings: &Settings) {
     }
     screen::line(&last);
     if !settings.quiet && ended.changed {
-        screen::text(&advice(ended, user));
+        screen::text(&advice(ended, user, &settings.program()));
     }
 }
 
 /// What to try next, with names of this very site.
-fn advice(ended: &Ended, user: Option<&str>) -> String {
+fn advice(ended: &Ended, user: Option<&str>, program: &str) -> String {
     let nodes = ended.status.iter().flat_map(|status| &status.nodes);
     let Some(door) = nodes.clone().find(|node| node.role == "ui").or_else(|| nodes.clone().next())
     else {
@@ -134,9 +133,14 @@ fn advice(ended: &Ended, user: Option<&str>) -> String {
         Some(user) if door.role == "ui" => format!("{user}@{}", door.name),
         _ => door.name.clone(),
     };
-    format!(
-        "\nTry next\n  gridgate ssh {login:<16} log in\n  gridgate status --watch       see how the nodes do\n  gridgate check                run the site checks again\n  gridgate down                 stop the machines, keep the disks\n"
-    )
+    let lines = [
+        (format!("ssh {login}"), "log in"),
+        ("status --watch".to_owned(), "see how the nodes do"),
+        ("check".to_owned(), "run the site checks again"),
+        ("down".to_owned(), "stop the machines, keep the disks"),
+    ];
+    let line = |(words, what): &(String, &str)| format!("  {program} {words:<16}  {what}\n");
+    format!("\nTry next\n{}", lines.iter().map(line).collect::<String>())
 }
 
 /// The first grid user of a profile, for the advice; a profile with faults has none.

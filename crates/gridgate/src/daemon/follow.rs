@@ -18,10 +18,8 @@ use crate::show::{Paint, checks, screen};
 pub struct Task {
     /// What it is, e.g. `up`.
     pub name: String,
-    /// The command that watches it again.
+    /// The words after `gridgate` that watch it again.
     pub again: String,
-    /// The command that ends what it does.
-    pub stop: String,
 }
 
 /// What came of a task.
@@ -71,7 +69,7 @@ pub async fn follow(
         };
         let event = match event {
             Ok(Some(event)) => event,
-            Ok(None) => break Err(gone(task)),
+            Ok(None) => break Err(gone(settings, task)),
             Err(failure) => break Err(failure),
         };
         watch.event(&event);
@@ -109,18 +107,26 @@ fn failed(settings: &Settings, watch: &Watch, ended: &Ended, error: ApiError) ->
     error.into()
 }
 
-fn gone(task: &Task) -> Failure {
-    Failure::internal(format!("the daemon went away during {}", task.name))
-        .hint(format!("`{}` goes on where it ended; daemon.log in the home says more", task.again))
+fn gone(settings: &Settings, task: &Task) -> Failure {
+    Failure::internal(format!("the daemon went away during {}", task.name)).hint(format!(
+        "`{} {}` goes on where it ended; {} says why",
+        settings.program(),
+        task.again,
+        settings.home.join("daemon.log").display()
+    ))
 }
 
 fn left(settings: &Settings, task: &Task) {
     if settings.quiet {
         return;
     }
+    let program = settings.program();
     screen::error(&format!(
-        "\nNo longer watching; the daemon goes on with {}.\n  watch again:  {}\n  look at it:   gridgate status --watch\n  stop it:      {}\n",
-        task.name, task.again, task.stop
+        "\nNo longer watching; the daemon goes on with {}.\n  \
+         watch again:  {program} {}\n  \
+         look at it:   {program} status --watch\n  \
+         stop it:      {program} daemon stop   (machines run on; {program} down stops them)\n",
+        task.name, task.again
     ));
 }
 

@@ -80,7 +80,7 @@ pub async fn stop(client: &Client, info: &DaemonInfo) -> Result<(), Failure> {
 }
 
 /// The hash that tells this executable from another build.
-pub fn own_build() -> String {
+pub fn own_build() -> &'static str {
     gridgate_server::build_id()
 }
 

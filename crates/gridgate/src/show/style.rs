@@ -28,7 +28,7 @@ pub struct Style {
 
 impl Style {
     /// With or without colour.
-    pub fn new(color: bool) -> Style {
+    pub const fn new(color: bool) -> Style {
         Style { color }
     }
 
