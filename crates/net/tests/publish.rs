@@ -117,7 +117,8 @@ async fn a_node_that_refuses_resets_its_clients_and_later_ones_get_through() {
     let listener = in_namespace(&network.path(), || std::net::TcpListener::bind(address));
     let listener = listener.unwrap().unwrap();
     let _client = TcpStream::connect(port.listen()).await.unwrap();
-    listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    TcpListener::from_std(listener).unwrap().accept().await.unwrap();
 }
 
 #[tokio::test]

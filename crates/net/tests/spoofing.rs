@@ -76,6 +76,39 @@ async fn forged_frames_do_not() {
     }
 }
 
+/// That the tests above can fail: each of the two defences alone, and none.
+#[tokio::test]
+async fn each_defence_is_what_stops_the_forgery() {
+    let (network, one, two) = two_nodes().await;
+    let run = |program: &str, arguments: &str| {
+        let words = ["-n", &network.0.namespace].into_iter().chain(arguments.split(' '));
+        assert!(Command::new(program).args(words).status().unwrap().success(), "{arguments}");
+    };
+    let forged_mac = ipv4(OTHER_MAC, two.mac, one.address, two.address, "forged MAC");
+    let forged_ip = ipv4(one.mac, two.mac, OTHER, two.address, "forged IP");
+    let honest = one.ipv4(two.mac, two.address, "honest");
+    let arriving = || {
+        for frame in [&forged_mac, &forged_ip, &honest] {
+            one.send(frame);
+        }
+        let mut texts = Vec::new();
+        while texts.last().is_none_or(|last| last != "honest") {
+            texts.push(text(&two.receive()).to_owned());
+        }
+        texts
+    };
+
+    assert_eq!(arriving(), ["honest"], "filter and locked port");
+    run("ip", "link set tap-n1 type bridge_slave locked off");
+    assert_eq!(arriving(), ["honest"], "filter alone");
+    run("tc", "qdisc del dev tap-n1 ingress");
+    assert_eq!(arriving(), ["forged MAC", "forged IP", "honest"], "neither");
+    run("ip", "link set tap-n1 type bridge_slave locked on");
+    assert_eq!(arriving(), ["forged IP", "honest"], "locked port alone");
+    assert_eq!(ensure(&network.0).await.unwrap().made.len(), 1);
+    assert_eq!(arriving(), ["honest"], "repaired");
+}
+
 #[tokio::test]
 async fn a_node_sees_only_what_is_for_it() {
     let (_network, one, two) = two_nodes().await;
