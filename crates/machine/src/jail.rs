@@ -88,7 +88,9 @@ fn prepare(
     enter_network(&spec)?;
     enter_new(&[Namespace::Mount, Namespace::Ipc, Namespace::HostName])
         .map_err(|e| step("make namespaces")(e.into()))?;
-    rustix::system::sethostname(spec.name.as_bytes())
+    // A host name has 64 bytes at most: sethostname(2).
+    let name = &spec.name.as_bytes()[..spec.name.len().min(64)];
+    rustix::system::sethostname(name)
         .map_err(|e| step("set the host name")(e.into()))?;
     root::build(run_dir, &spec, &plan)?;
     limit_resources(plan.open_files)?;

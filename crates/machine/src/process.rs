@@ -1,5 +1,7 @@
 //! Telling a process from a later one that was given the same number.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// A process of this boot of this host: the number alone may be used again.
@@ -52,6 +54,16 @@ fn parse_stat(stat: &str) -> Option<(u64, Life)> {
         _ => Life::Runs,
     };
     Some((fields.nth(18)?.parse().ok()?, life))
+}
+
+/// CPU time of a process: fields 14 and 15 of `/proc/PID/stat`.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(") ")?;
+    let mut fields = after.split(' ').skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // USER_HZ, the unit of times in /proc, is 100 on every architecture of Debian.
+    Some(Duration::from_millis(ticks * 10))
 }
 
 fn boot_id() -> Option<String> {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
+use crate::process;
 
 /// What a running machine uses of its host, over all its processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// CPU time since its start; `None` where the host does not account it.
-    pub cpu_time: Option<Duration>,
+    /// CPU time since its start. Where the host has no accounting by control group,
+    /// only of the processes that run now.
+    pub cpu_time: Duration,
     /// Proportional set size, bytes: a page shared by several processes counts once.
     pub pss: u64,
     /// Resident set size of the VMM's first process, bytes.
@@ -33,7 +35,9 @@ pub(crate) fn measure(pid: u32, cgroup: &str) -> io::Result<Usage> {
     // A guest's process may end between the list and the look.
     let pss = pids.iter().filter_map(|pid| memory_of(*pid, "Pss:").ok()).sum();
     Ok(Usage {
-        cpu_time: group.cpu_time(),
+        cpu_time: group
+            .cpu_time()
+            .unwrap_or_else(|| pids.iter().filter_map(|pid| process::cpu_time(*pid)).sum()),
         pss,
         rss,
         charged: group.memory(),

@@ -1,0 +1,71 @@
+//! A small guest: busybox as init, a shell on the console.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::archive::{self, run};
+
+/// Printed when init is up; before the shell.
+pub const READY: &str = "guest is ready";
+
+const START: &str = "#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+echo 'guest is ready'
+";
+
+const INITTAB: &str = "::sysinit:/etc/start
+::respawn:/bin/sh
+::ctrlaltdel:/bin/poweroff
+";
+
+const SIZE: u64 = 32 << 20;
+
+/// An ext4 image of the guest, made once per test run.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = IMAGE.get_or_init(|| {
+        let work = tempfile::tempdir_in(archive::fixtures()).unwrap();
+        let root = work.path().join("root");
+        for folder in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::copy(archive::tree().join("usr/bin/busybox"), root.join("bin/busybox")).unwrap();
+        for applet in ["sh", "mount", "poweroff", "reboot", "init", "sync", "cat", "ls", "yes"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        std::os::unix::fs::symlink("bin/busybox", root.join("init")).unwrap();
+        fs::write(root.join("etc/inittab"), INITTAB).unwrap();
+        fs::write(root.join("etc/start"), START).unwrap();
+        run(Command::new("chmod").arg("755").arg(root.join("etc/start")));
+        let image = work.path().join("image");
+        fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&image));
+        (work, image)
+    });
+    path
+}
+
+/// A new disk with the guest on it.
+pub fn disk(path: &Path) {
+    let plan = gridgate_disk::DiskPlan {
+        path: path.to_owned(),
+        size: SIZE + (8 << 20),
+        root_image: image().to_owned(),
+        swap: 0,
+        seed: 0,
+        data: Vec::new(),
+        owner: (0, 0),
+    };
+    gridgate_disk::create(&plan, &mut |_, _| {}).unwrap();
+}
+
+/// Kernel arguments that boot it.
+pub fn kernel_arguments() -> Vec<String> {
+    ["root=PARTLABEL=gridgate-root", "rootfstype=ext4", "rw", "init=/init", "panic=1"]
+        .map(String::from)
+        .to_vec()
+}

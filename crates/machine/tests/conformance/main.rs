@@ -1,0 +1,75 @@
+//! What every VMM must do, proven with real guests: one test function per
+//! promise, written once over a [`Backend`], instantiated for each backend below.
+//! Needs root and, the first time, the host's package mirror.
+
+mod archive;
+mod guest;
+mod lab;
+mod promises;
+mod uml;
+
+/// Instantiates every promise for one backend.
+macro_rules! conformance {
+    ($name:ident, $backend:ty, $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?) => {
+        mod $name {
+            $($(
+                #[test]
+                fn $promise() {
+                    crate::promises::$group::$promise::<$backend>();
+                }
+            )*)*
+        }
+    };
+}
+
+/// The list of promises, once for all backends.
+macro_rules! backend {
+    ($name:ident, $backend:ty) => {
+        conformance!(
+            $name,
+            $backend,
+            life: [
+                launches_and_boots,
+                stops_gracefully,
+                stops_gracefully_when_asked_before_the_guest_is_up,
+                a_guest_that_will_not_stop_is_killed_at_the_limit,
+                an_interrupted_stop_kills_nothing,
+                kills,
+                restarts_on_the_same_disk,
+                a_guest_may_reboot_itself,
+                a_second_start_is_refused,
+                two_run_at_once,
+            ],
+            failure: [
+                a_panic_is_told_with_its_words,
+                a_bad_kernel_is_told,
+                a_missing_disk_is_told,
+                a_disk_in_use_names_its_user,
+                a_missing_network_is_told,
+                outlives_its_starter,
+                a_killed_shim_takes_the_guest_along_and_is_told,
+            ],
+            console: [
+                speaks_and_listens,
+                shows_history_first,
+                a_second_writer_is_refused,
+                stealing_works,
+                many_may_watch,
+                a_flood_neither_blocks_nor_grows,
+                a_reader_that_does_not_read_blocks_nobody,
+            ],
+            isolation: [
+                runs_as_its_user_without_capabilities,
+                sees_only_its_jail,
+                has_namespaces_of_its_own,
+                sees_its_network_card,
+                keeps_its_limits,
+                leaves_nothing_behind,
+                stays_small,
+            ],
+        );
+    };
+}
+
+backend!(uml_seccomp, crate::uml::Seccomp);
+backend!(uml_ptrace, crate::uml::Ptrace);

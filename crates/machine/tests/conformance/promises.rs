@@ -1,0 +1,6 @@
+//! The promises, by what they are about.
+
+pub mod console;
+pub mod failure;
+pub mod isolation;
+pub mod life;
