@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn the_command_line_is_not_one_of_them() {
-        for line in ["gridgate", "gridgate up site.toml", "gridgate --json agent", "gridgate daemon"] {
+        for line in
+            ["gridgate", "gridgate up site.toml", "gridgate --json agent", "gridgate daemon"]
+        {
             assert_eq!(life(&words(line)), None, "{line}");
         }
     }

@@ -169,9 +169,7 @@ fn remove_home(settings: &Settings) -> Result<(), Failure> {
 }
 
 fn task(name: &str) -> Task {
-    Task {
-        name: name.to_owned(),
-        again: "bench".to_owned() }
+    Task { name: name.to_owned(), again: "bench".to_owned() }
 }
 
 /// One measurement under way.

@@ -27,10 +27,8 @@ pub struct Check {
 impl Check {
     /// Runs the command.
     pub fn run(self, settings: &Settings) -> Outcome {
-        let task = Task {
-            name: "check".to_owned(),
-            again: format!("check{}", self.choice.words()),
-        };
+        let task =
+            Task { name: "check".to_owned(), again: format!("check{}", self.choice.words()) };
         let ended = with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;
             let path = format!("/v1/sites/{site}/check");

@@ -96,9 +96,7 @@ impl ConsoleCommand {
         match machine.console(access) {
             Ok(console) => Ok((console.into_stream(), access != ConsoleAccess::Watch)),
             Err(MachineError::ConsoleTaken { pid }) => {
-                screen::error(&format!(
-                    "note: process {pid} has the keyboard; --steal takes it\n"
-                ));
+                screen::error(&format!("note: process {pid} has the keyboard; --steal takes it\n"));
                 let console = machine.console(ConsoleAccess::Watch).map_err(failed)?;
                 Ok((console.into_stream(), false))
             }
@@ -112,7 +110,8 @@ impl ConsoleCommand {
             End::Interrupted => Ok(Exit(INTERRUPTED)),
             End::Closed => {
                 let running = machine.state().is_ok_and(|state| state.is_running());
-                let why = if running { "somebody took the console" } else { "the machine has ended" };
+                let why =
+                    if running { "somebody took the console" } else { "the machine has ended" };
                 if !settings.quiet {
                     screen::error(&format!("\n{}: {why}\n", self.node));
                 }

@@ -39,10 +39,8 @@ impl Destroy {
             )
             .hint("gridgate destroy --yes"));
         }
-        let task = Task {
-            name: "destroy".to_owned(),
-            again: format!("destroy{}", self.choice.words()),
-        };
+        let task =
+            Task { name: "destroy".to_owned(), again: format!("destroy{}", self.choice.words()) };
         with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;
             if !self.yes && !agreed(client, &site).await? {

@@ -29,10 +29,7 @@ pub struct Down {
 impl Down {
     /// Runs the command.
     pub fn run(self, settings: &Settings) -> Outcome {
-        let task = Task {
-            name: "down".to_owned(),
-            again: format!("down{}", self.choice.words()),
-        };
+        let task = Task { name: "down".to_owned(), again: format!("down{}", self.choice.words()) };
         with_daemon(settings, async |client: &Client| {
             let site = self.choice.resolve(client).await?;
             let request = DownRequest { limit_s: self.limit };

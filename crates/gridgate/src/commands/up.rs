@@ -48,10 +48,7 @@ impl Up {
     pub fn run(self, settings: &Settings) -> Outcome {
         let source = crate::commands::profile::read_source(&self.file)?;
         let user = first_user(&source);
-        let task = Task {
-            name: "up".to_owned(),
-            again: format!("up {}", self.file.display()),
-        };
+        let task = Task { name: "up".to_owned(), again: format!("up {}", self.file.display()) };
         let request = UpRequest {
             source,
             mirror: self.mirror,

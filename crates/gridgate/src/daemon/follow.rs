@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use gridgate_protocol::site_api::{ApiError, CheckResult, Event, Plan, SiteStatus};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Events;
 use crate::failure::Failure;
@@ -56,12 +57,15 @@ pub async fn follow(
     task: &Task,
     mut events: Events,
 ) -> Result<Ended, Failure> {
+    // One listener for the whole time: between two of them a Ctrl-C would be lost.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::host("Ctrl-C cannot be listened for").because(&e))?;
     let mut watch = Watch::new(settings);
     let mut ended = Ended::default();
     let result = loop {
         let event = tokio::select! {
             event = events.next() => event,
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 watch.clear();
                 left(settings, task);
                 break Err(Failure::Interrupted);

@@ -37,7 +37,7 @@ impl Live {
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Joined { task } => {
-                self.above(&format!("joined a task already under way: {task}"))
+                self.above(&format!("joined a task already under way: {task}"));
             }
             Event::Plan(plan) => self.above(plan::table(plan, self.style).trim_end()),
             Event::Started { subject, stage, detail } => {

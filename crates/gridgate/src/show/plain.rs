@@ -39,7 +39,7 @@ impl Plain {
             Event::Joined { task } => {
                 self.line(at, "site", "joined", &format!("a task already under way: {task}"))
             }
-            Event::Plan(plan) => plan::table(plan, self.style),
+            Event::Plan(plan) => format!("{}\n", plan::table(plan, self.style)),
             Event::Started { subject, stage, detail } => {
                 self.said(at, subject, stage, None);
                 let detail = if detail.is_empty() { "…" } else { detail };
@@ -117,7 +117,7 @@ impl Plain {
     }
 
     fn line(&self, at: Duration, subject: &str, stage: &str, text: &str) -> String {
-        let time = self.style.paint(Paint::Dim, &format!("[{:6.1}s]", at.as_secs_f64()));
+        let time = self.style.paint(Paint::Dim, &format!("[{:5.1}s]", at.as_secs_f64()));
         format!("{time} {subject:<6} {stage:<14} {}\n", text.replace('\n', "\n          "))
     }
 }

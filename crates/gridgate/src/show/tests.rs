@@ -203,7 +203,10 @@ fn story() -> Vec<(f64, Event)> {
         (16.2, waiting("slurmctld.service")),
         (17.0, finished("boot", 6_900, "")),
         (17.1, Event::Warning { text: "the clock of this host is not kept right".into() }),
-        (17.2, Event::StageFailed { subject: "wn1".into(), stage: "boot".into(), error: failure() }),
+        (
+            17.2,
+            Event::StageFailed { subject: "wn1".into(), stage: "boot".into(), error: failure() },
+        ),
         (18.0, Event::Check(results().remove(0))),
         (18.1, Event::Failed(failure())),
     ]

@@ -1,10 +1,8 @@
 //! Commands that need no daemon.
 
-mod fake;
-
 use std::path::Path;
 
-use fake::{Ran, gridgate};
+use crate::fake::{Ran, gridgate};
 
 fn run(words: &[&str]) -> Ran {
     Ran::of(gridgate(Path::new("/nonexistent/home"), words).output().expect("gridgate runs"))
@@ -14,7 +12,8 @@ fn run(words: &[&str]) -> Ran {
 fn a_profile_with_faults_gives_code_two() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("site.toml");
-    std::fs::write(&file, "[site]\nname = \"dublin\"\ndomian = \"dublin.test\"\n").expect("a profile");
+    std::fs::write(&file, "[site]\nname = \"dublin\"\ndomian = \"dublin.test\"\n")
+        .expect("a profile");
     let path = file.display().to_string();
 
     let ran = run(&["profile", "check", &path]);
@@ -46,7 +45,8 @@ fn what_init_writes_has_no_faults() {
 
 #[test]
 fn a_home_that_cannot_be_made_is_the_hosts_fault() {
-    let ran = Ran::of(gridgate(Path::new("/proc/home"), &["list"]).output().expect("gridgate runs"));
+    let ran =
+        Ran::of(gridgate(Path::new("/proc/home"), &["list"]).output().expect("gridgate runs"));
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.err.starts_with("error: /proc/home cannot be made\n"), "{}", ran.err);
 }
@@ -86,7 +86,9 @@ fn the_documentation_names_every_command() {
     let commands = help.split("Commands:").nth(1).and_then(|rest| rest.split("Options").next());
     for line in commands.expect("a list of commands").lines() {
         // A command's line is set in by two blanks; further lines of its text by more.
-        let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) else { continue };
+        let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) else {
+            continue;
+        };
         let name = name.split(' ').next().unwrap_or_default();
         assert!(docs.contains(&format!("`gridgate {name}")), "docs/cli.md does not name {name}");
     }

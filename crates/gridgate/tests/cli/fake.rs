@@ -66,7 +66,7 @@ pub struct Fake {
 impl Fake {
     /// A daemon of the build under test.
     pub fn new() -> Fake {
-        Fake::of(DaemonInfo {
+        Fake::of(&DaemonInfo {
             version: "0".into(),
             build: build(),
             pid: std::process::id(),
@@ -75,16 +75,17 @@ impl Fake {
     }
 
     /// A daemon that says this of itself.
-    pub fn of(info: DaemonInfo) -> Fake {
+    pub fn of(info: &DaemonInfo) -> Fake {
         let home = tempfile::tempdir().expect("a home");
         let listener = UnixListener::bind(home.path().join("daemon.sock")).expect("a socket");
         let answers = Arc::new(Mutex::new(HashMap::new()));
         let (sender, requests) = channel();
         let fake = Fake { home, answers: answers.clone(), requests };
-        fake.answer("GET /v1/daemon", value(&info));
+        fake.answer("GET /v1/daemon", value(info));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, answers, sender) = (stream.expect("a client"), answers.clone(), sender.clone());
+                let (stream, answers, sender) =
+                    (stream.expect("a client"), answers.clone(), sender.clone());
                 thread::spawn(move || serve(stream, &answers, &sender));
             }
         });
@@ -167,7 +168,8 @@ fn serve(stream: UnixStream, answers: &Mutex<HashMap<String, Answer>>, requests:
     let request = request.trim().trim_end_matches(" HTTP/1.1").to_owned();
     let answer = answers.lock().expect("no test panicked").get(&request).cloned();
     let _ = requests.send(format!("{request} {}", String::from_utf8_lossy(&body)));
-    let answer = answer.unwrap_or_else(|| refusal(500, ErrorKind::Internal, &format!("asked {request}")));
+    let answer =
+        answer.unwrap_or_else(|| refusal(500, ErrorKind::Internal, &format!("asked {request}")));
     // A client that went away is part of some tests.
     let _ = reply(reader.into_inner(), answer);
 }

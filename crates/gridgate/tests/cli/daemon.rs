@@ -1,11 +1,9 @@
 //! The real binary against a daemon that says what each story needs.
 
-mod fake;
-
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use fake::{Answer, Fake, Ran, error, refusal, value};
+use crate::fake::{Answer, Fake, Ran, error, refusal, value};
 use gridgate_protocol::agent_api::RunResult;
 use gridgate_protocol::site_api::{
     Access, CheckOutcome, CheckResult, DaemonInfo, ErrorKind, Event, NodeState, NodeStatus,
@@ -79,7 +77,10 @@ fn profile(fake: &Fake) -> String {
 fn up_shows_what_happens_and_how_the_site_is() {
     let fake = Fake::new();
     let passed = CheckOutcome::Passed { evidence: "ran on ce.dublin.test".into() };
-    fake.answer("POST /v1/sites/up", Answer::Events(vec![started("boot"), check(passed), done(true)]));
+    fake.answer(
+        "POST /v1/sites/up",
+        Answer::Events(vec![started("boot"), check(passed), done(true)]),
+    );
 
     let ran = fake
         .command(&["up", &profile(&fake), "--mirror", "http://mirror.test/debian"])
@@ -129,15 +130,16 @@ fn events_as_json_are_the_daemons_own() {
 fn a_failed_task_is_told_once() {
     let fake = Fake::new();
     let failure = error(ErrorKind::Node, "ce did not come up");
-    let stage = Event::StageFailed {
-        subject: "ce".into(),
-        stage: "boot".into(),
-        error: failure.clone(),
-    };
+    let stage =
+        Event::StageFailed { subject: "ce".into(), stage: "boot".into(), error: failure.clone() };
     fake.answer("POST /v1/sites/up", Answer::Events(vec![stage, Event::Failed(failure.clone())]));
     let ran = fake.run(&["up", &profile(&fake)]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    assert_eq!(format!("{}{}", ran.out, ran.err).matches("ce did not come up").count(), 1, "{ran:?}");
+    assert_eq!(
+        format!("{}{}", ran.out, ran.err).matches("ce did not come up").count(),
+        1,
+        "{ran:?}"
+    );
 
     fake.answer("POST /v1/sites/up", Answer::Events(vec![Event::Failed(failure)]));
     let ran = fake.run(&["up", &profile(&fake)]);
@@ -253,7 +255,7 @@ fn logs_of_a_silent_node_are_its_console() {
 
 #[test]
 fn a_busy_daemon_of_another_build_is_used() {
-    let fake = Fake::of(DaemonInfo {
+    let fake = Fake::of(&DaemonInfo {
         version: "0".into(),
         build: "another".into(),
         pid: std::process::id(),
@@ -270,12 +272,9 @@ fn a_busy_daemon_of_another_build_is_used() {
 #[test]
 fn daemon_stop_waits_for_its_end() {
     // Stands for the daemon's process: it ends by the signal that the fake sends when it is told to stop.
-    let mut process = Command::new("sleep")
-        .arg("600")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("a process");
-    let fake = Fake::of(DaemonInfo {
+    let mut process =
+        Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("a process");
+    let fake = Fake::of(&DaemonInfo {
         version: "0".into(),
         build: "another".into(),
         pid: process.id(),

@@ -1,0 +1,5 @@
+//! The real binary: alone, and against a daemon that plays a part.
+
+mod alone;
+mod daemon;
+mod fake;
