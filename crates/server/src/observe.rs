@@ -96,7 +96,7 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64) 
     if let Ok(usage) = machine.usage() {
         status.host_memory = Some(usage.pss);
         status.shim_memory = None;
-        status.cpu_ms = usage.cpu_time.map(|time| time.as_millis() as u64);
+        status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {
         None => (NodeState::Booting, "waiting for its agent's first word".to_owned()),
