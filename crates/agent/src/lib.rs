@@ -75,6 +75,7 @@ impl Default for AgentOptions {
 ///
 /// Logs go through `tracing`; the caller installs the subscriber.
 #[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the agent is the process's whole life")]
 pub fn agent_main(options: AgentOptions) -> i32 {
     allocator::stay_small();
     match agent::run(&options, Arc::new(system::Machine)) {

@@ -156,7 +156,7 @@ fn ensure(
             let access = session.access(owner, group, mode)?;
             let place = tree.place(path, Parents::Make)?;
             let present = place.read(SIZE_LIMIT)?;
-            effect = effect.and(session.put(path, &place, present, content, access)?);
+            effect = effect.and(session.put(path, &place, present.as_deref(), content, access)?);
         }
     }
     Ok(effect)

@@ -37,7 +37,7 @@ fn ensure(session: &mut Session<'_>, file: &File) -> Result<Effect, ApplyError> 
         Content::Base64(text) => STANDARD.decode(text)?,
         Content::Secret(name) => secret(session, file, name, present.as_deref())?,
     };
-    session.put(&file.path, &place, present, &wanted, access)
+    session.put(&file.path, &place, present.as_deref(), &wanted, access)
 }
 
 fn secret(
@@ -61,7 +61,7 @@ impl Session<'_> {
         &mut self,
         path: &str,
         place: &Place,
-        present: Option<Vec<u8>>,
+        present: Option<&[u8]>,
         wanted: &[u8],
         access: Access,
     ) -> Result<Effect, ApplyError> {
@@ -70,7 +70,7 @@ impl Session<'_> {
             None if place.kind()?.is_none() => Origin::Agent,
             None => Origin::Image,
         };
-        let effect = if present.as_deref() != Some(wanted) {
+        let effect = if present != Some(wanted) {
             place.write(wanted, access)?;
             Effect::Changed
         } else if !place.has_access(access)? {

@@ -41,7 +41,8 @@ impl Kind for Packages {
         let dropped = before.iter().any(|name| !wanted.iter().any(|other| other == name));
         let known = wanted.iter().all(|name| before.contains(name.as_str()))
             || in_manifest(session.tools.tree, wanted);
-        if known && !(dropped && !session.before.installed.is_empty()) {
+        let may_purge = dropped && !session.before.installed.is_empty();
+        if known && !may_purge {
             session.unchanged += u32::try_from(wanted.len()).unwrap_or(u32::MAX);
             session.state.packages.clone_from(wanted);
             return;
