@@ -6,7 +6,7 @@ use gridgate_protocol::node_profile::{Content, NodeProfile, SCHEMA};
 use minijinja::Value;
 use serde::Serialize;
 
-use crate::fault::{FaultCode, FaultSink, Faults};
+use crate::fault::{FaultSink, Faults};
 use crate::site::{DataDisk, Node, Publish, Security, Site, Vmm};
 use crate::template::Renderer;
 
@@ -16,7 +16,7 @@ mod expand;
 mod site_files;
 
 use context::{Published, PublishedValue, SiteContext, from_serialize};
-use draft::Draft;
+use draft::{Draft, Secrets};
 use expand::Expansion;
 
 /// What only the running site knows and templates may read.
@@ -134,17 +134,18 @@ pub fn compile(site: &Site, facts: &Facts) -> Result<Compiled, Faults> {
         .filter_map(|name| Some((name, Renderer::new(site.library.get(name)?))))
         .collect();
     let published = published(site, &context, &renderers, &sink);
-    let mut secrets = BTreeMap::new();
+    let mut secrets = Secrets::default();
     let mut nodes = Vec::new();
     if sink.is_clean() {
         let published = from_serialize(&published);
         for (index, node) in site.nodes.iter().enumerate() {
             let draft = draft(site, (index, node), &context, &renderers, &published, &sink);
-            check_secrets(node, &draft.secrets, &mut secrets, &sink);
+            // A secret is one for the whole site.
+            secrets.add_all(&draft.secrets, &sink);
             nodes.push(finish(site, node, draft));
         }
     }
-    let secrets = secrets.into_values().map(|(spec, _)| spec).collect();
+    let secrets = secrets.iter().cloned().collect();
     sink.finish(Some(Compiled { nodes, secrets }))
 }
 
@@ -176,7 +177,7 @@ fn published(
                         address: node.address.to_string(),
                         value,
                     }),
-                    Err(fault) => sink.push(fault.on_node(&node.name)),
+                    Err(fault) => sink.push((*fault).on_node(&node.name)),
                 }
             }
         }
@@ -218,23 +219,6 @@ fn draft<'a>(
     draft
 }
 
-/// A secret is one for the whole site: its declarations must agree.
-fn check_secrets(
-    node: &Node,
-    declared: &BTreeMap<String, SecretSpec>,
-    all: &mut BTreeMap<String, (SecretSpec, String)>,
-    sink: &FaultSink,
-) {
-    for (name, spec) in declared {
-        let (first, first_node) =
-            all.entry(name.clone()).or_insert_with(|| (spec.clone(), node.name.clone()));
-        if first != spec {
-            let rule = format!("the secret {name} differs between {first_node} and {}", node.name);
-            sink.push(node.spot.fault(FaultCode::Conflict, rule));
-        }
-    }
-}
-
 fn finish(site: &Site, node: &Node, draft: Draft<'_>) -> CompiledNode {
     let own = node.packages.iter().map(|package| package.value.as_str());
     let components = node.components().filter_map(|name| site.library.get(name));
@@ -249,9 +233,7 @@ fn finish(site: &Site, node: &Node, draft: Draft<'_>) -> CompiledNode {
             _ => None,
         })
         .collect();
-    let secrets =
-        draft.secrets.iter().filter(|(name, _)| named.contains(name)).map(|(_, s)| s.clone());
-    let secrets = secrets.collect();
+    let secrets = draft.secrets.iter().filter(|spec| named.contains(&spec.name)).cloned().collect();
     let profile = NodeProfile {
         schema: SCHEMA,
         site: site.name.clone(),

@@ -73,6 +73,11 @@ impl<'a> Table<'a> {
         Spot { place: Place::new(self.source, self.span.clone()), field: self.field.clone() }
     }
 
+    /// Where faults go.
+    pub(crate) fn sink(&self) -> &'a FaultSink {
+        self.sink
+    }
+
     /// Puts a fault into the sink.
     pub(crate) fn push(&self, fault: Fault) {
         self.sink.push(fault);

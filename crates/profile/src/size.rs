@@ -9,7 +9,8 @@ const UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", GIB), ("MiB", MIB), ("KiB", 1 << 10), ("B", 1)];
 
 /// How a size is written, for faults.
-pub(crate) const RULE: &str = "a size is a number and a unit: B, KiB, MiB, GiB or TiB";
+pub(crate) const RULE: &str =
+    "a size is a whole number of bytes, as a number and a unit: B, KiB, MiB, GiB or TiB";
 
 /// Bytes of a size such as `256 MiB` or `1.5 GiB`.
 ///
@@ -28,7 +29,8 @@ pub(crate) fn parse(text: &str) -> Result<u64, Option<String>> {
     };
     let bytes = u128::from(thousandths) * u128::from(*factor);
     if bytes % 1000 != 0 {
-        return Err(None);
+        let mib = bytes.div_ceil(1000 * u128::from(MIB));
+        return Err(Some(format!("\"{mib} MiB\"")));
     }
     u64::try_from(bytes / 1000).map_err(|_| None)
 }
@@ -81,6 +83,7 @@ mod tests {
     fn says_what_was_probably_meant() {
         assert_eq!(parse("256"), Err(Some("\"256 MiB\"".into())));
         assert_eq!(parse("256 MB"), Err(Some("\"256 MiB\"".into())));
+        assert_eq!(parse("0.3 GiB"), Err(Some("\"308 MiB\"".into())));
         assert_eq!(parse("4g"), Err(Some("\"4 GiB\"".into())));
         for hopeless in ["", "MiB", "x MiB", "1 é", "1.2.3 MiB", "99999999999999 TiB", "-1 MiB"] {
             assert_eq!(parse(hopeless), Err(None), "{hopeless}");

@@ -45,7 +45,7 @@ fn syntax() -> SyntaxConfig {
 pub(crate) fn check_file(source: &Arc<Source>, sink: &FaultSink) {
     let environment = environment();
     if let Err(error) = environment.template_from_named_str(&source.name, &source.text) {
-        sink.push(file_fault(source, &error));
+        sink.push(*file_fault(source, &error));
     }
 }
 
@@ -54,14 +54,14 @@ pub(crate) fn check_text(text: &Text, sink: &FaultSink) {
     if is_template(&text.value)
         && let Err(error) = environment().template_from_str(&text.value)
     {
-        sink.push(text_fault(text, &error));
+        sink.push(*text_fault(text, &error));
     }
 }
 
 /// Makes a fault when a string does not parse as an expression.
 pub(crate) fn check_expression(text: &Text, sink: &FaultSink) {
     if let Err(error) = environment().compile_expression(&text.value) {
-        sink.push(text_fault(text, &error));
+        sink.push(*text_fault(text, &error));
     }
 }
 
@@ -83,7 +83,11 @@ impl<'a> Renderer<'a> {
     }
 
     /// A template file's text.
-    pub(crate) fn file(&self, name: &Located<String>, context: &Context) -> Result<String, Fault> {
+    pub(crate) fn file(
+        &self,
+        name: &Located<String>,
+        context: &Context,
+    ) -> Result<String, Box<Fault>> {
         let rendered = self
             .environment
             .get_template(&name.value)
@@ -91,15 +95,17 @@ impl<'a> Renderer<'a> {
         rendered.map_err(|error| {
             let error = innermost(&error);
             let source = error.name().and_then(|name| self.component.templates.get(name));
-            match source {
+            let mut fault = match source {
                 Some(source) => file_fault(source, error),
                 None => text_fault(name, error),
-            }
+            };
+            fault.field.clone_from(&name.spot.field);
+            fault
         })
     }
 
     /// A string's text.
-    pub(crate) fn text(&self, text: &Text, context: &Context) -> Result<String, Fault> {
+    pub(crate) fn text(&self, text: &Text, context: &Context) -> Result<String, Box<Fault>> {
         if !is_template(&text.value) {
             return Ok(text.value.clone());
         }
@@ -109,27 +115,26 @@ impl<'a> Renderer<'a> {
     }
 
     /// Whether an expression is true.
-    pub(crate) fn condition(&self, text: &Text, context: &Context) -> Result<bool, Fault> {
+    pub(crate) fn condition(&self, text: &Text, context: &Context) -> Result<bool, Box<Fault>> {
         Ok(self.evaluate(text, context)?.is_true())
     }
 
     /// The elements of the list an expression gives.
-    pub(crate) fn list(&self, text: &Text, context: &Context) -> Result<Vec<Value>, Fault> {
+    pub(crate) fn list(&self, text: &Text, context: &Context) -> Result<Vec<Value>, Box<Fault>> {
         let value = self.evaluate(text, context)?;
         let elements = value.try_iter().map_err(|error| text_fault(text, &error))?;
         Ok(elements.take(LONGEST_LIST).collect())
     }
 
-    fn evaluate(&self, text: &Text, context: &Context) -> Result<Value, Fault> {
+    fn evaluate(&self, text: &Text, context: &Context) -> Result<Value, Box<Fault>> {
         let value = self
             .environment
             .compile_expression(&text.value)
             .and_then(|expression| expression.eval(Value::from_pairs(context.clone())))
             .map_err(|error| text_fault(text, &error))?;
         if value.is_undefined() {
-            return Err(text
-                .spot
-                .fault(FaultCode::Template, "the expression's value is undefined"));
+            let rule = "the expression's value is undefined";
+            return Err(Box::new(text.spot.fault(FaultCode::Template, rule)));
         }
         Ok(value)
     }
@@ -160,7 +165,7 @@ fn sentence(error: &Error) -> String {
     }
 }
 
-fn text_fault(text: &Text, error: &Error) -> Fault {
+fn text_fault(text: &Text, error: &Error) -> Box<Fault> {
     let piece = error.range().and_then(|range| text.value.get(range)).map(str::to_owned);
     let mut spot = text.spot.clone();
     // In a string without escapes the piece stands in the file as it is.
@@ -173,18 +178,18 @@ fn text_fault(text: &Text, error: &Error) -> Fault {
     }
     let fault = spot.fault(FaultCode::Template, sentence(error));
     match piece {
-        Some(piece) if !piece.is_empty() => fault.found(piece),
-        _ => fault,
+        Some(piece) if !piece.is_empty() => Box::new(fault.found(piece)),
+        _ => Box::new(fault),
     }
 }
 
-fn file_fault(source: &Arc<Source>, error: &Error) -> Fault {
+fn file_fault(source: &Arc<Source>, error: &Error) -> Box<Fault> {
     let span = error
         .range()
         .filter(|range| range.start < range.end && source.text.get(range.clone()).is_some())
         .unwrap_or_else(|| line_span(source, error.line().unwrap_or(1)));
     let spot = Spot { place: Place::new(source, span), field: String::new() };
-    spot.fault(FaultCode::Template, sentence(error))
+    Box::new(spot.fault(FaultCode::Template, sentence(error)))
 }
 
 fn line_span(source: &Source, line: usize) -> Range<usize> {

@@ -1,39 +1,21 @@
 //! The shipped examples with the shipped components.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod support;
 
-use gridgate_profile::{ComponentFiles, Facts, Site, SiteFiles, compile, parse_site};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use gridgate_profile::{ComponentFiles, Site, SiteFiles, compile, parse_site};
+use support::{component_folder, entries, facts, file_name};
 
 fn example(name: &str) -> SiteFiles {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
     let text = std::fs::read_to_string(folder.join("site.toml")).expect("the example's profile");
-    let mut components: BTreeMap<String, ComponentFiles> = BTreeMap::new();
-    for path in entries(&folder.join("components")) {
-        let files = entries(&path)
-            .into_iter()
-            .map(|file| (file_name(&file), std::fs::read(&file).expect("a component's file")))
-            .collect();
-        components.insert(file_name(&path), files);
-    }
+    let components: BTreeMap<String, ComponentFiles> = entries(&folder.join("components"))
+        .iter()
+        .map(|path| (file_name(path), component_folder(path)))
+        .collect();
     SiteFiles { name: "site.toml".into(), text, components }
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries.map(|entry| entry.expect("a folder entry").path()).collect()
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().expect("a name").to_string_lossy().into_owned()
-}
-
-fn facts() -> Facts {
-    Facts {
-        ca_certificate: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
-        ca_hash: "0a1b2c3d".into(),
-        admin_keys: vec!["ssh-ed25519 AAAA admin@host".into()],
-    }
 }
 
 fn site(name: &str) -> Site {

@@ -79,6 +79,53 @@ impl<T: Resource> Shelf<T> {
     }
 }
 
+/// Secrets by name, each with the component that declares it and where.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    by_name: BTreeMap<String, (SecretSpec, String, Spot)>,
+}
+
+impl Secrets {
+    /// Takes a secret; a second declaration must agree with the first.
+    pub(super) fn add(
+        &mut self,
+        spec: &SecretSpec,
+        component: &str,
+        spot: &Spot,
+        sink: &FaultSink,
+    ) {
+        let new = || (spec.clone(), component.to_owned(), spot.clone());
+        let (first, by, first_spot) = self.by_name.entry(spec.name.clone()).or_insert_with(new);
+        if first != spec {
+            let rule = format!(
+                "{} and {} declare the secret {} differently",
+                who(by),
+                who(component),
+                spec.name
+            );
+            let fault = spot.fault(FaultCode::Conflict, rule).found_nothing();
+            sink.push(fault.related(first_spot, "the other stands at"));
+        }
+    }
+
+    /// Takes all of another's.
+    pub(super) fn add_all(&mut self, others: &Secrets, sink: &FaultSink) {
+        for (spec, component, spot) in others.by_name.values() {
+            self.add(spec, component, spot, sink);
+        }
+    }
+
+    /// Whether a secret of this name is declared.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The secrets, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SecretSpec> {
+        self.by_name.values().map(|(spec, _, _)| spec)
+    }
+}
+
 /// What is asked for at a path.
 #[derive(Clone, Debug)]
 struct Claim {
@@ -102,7 +149,7 @@ pub(super) struct Draft<'a> {
     pub checks: Shelf<protocol::HealthCheck>,
     pub ports: Shelf<Port>,
     /// Secrets declared by the node's components.
-    pub secrets: BTreeMap<String, SecretSpec>,
+    pub secrets: Secrets,
     paths: BTreeMap<String, Claim>,
     group_ids: BTreeMap<u32, (String, Spot)>,
     user_ids: BTreeMap<u32, (String, Spot)>,
@@ -124,7 +171,7 @@ impl<'a> Draft<'a> {
             units: Shelf::default(),
             checks: Shelf::default(),
             ports: Shelf::default(),
-            secrets: BTreeMap::new(),
+            secrets: Secrets::default(),
             paths: BTreeMap::new(),
             group_ids: BTreeMap::new(),
             user_ids: BTreeMap::new(),

@@ -25,17 +25,17 @@ struct Fill<'a> {
     context: Context,
 }
 
-type Filled<T> = Result<T, Fault>;
+type Filled<T> = Result<T, Box<Fault>>;
 
 impl Expansion<'_> {
     /// Puts everything the component wants into the draft.
     pub(super) fn expand(&self, draft: &mut Draft<'_>) {
         let resources = &self.component.resources;
         let name = &self.component.name;
-        self.each(&resources.secrets, |fill, body, _| {
+        self.each(&resources.secrets, |fill, body, spot| {
             let secret_name = fill.ruled(&body.name, names::hyphenated)?;
             let spec = SecretSpec { name: secret_name, bytes: body.bytes, format: body.format };
-            draft.secrets.entry(spec.name.clone()).or_insert(spec);
+            draft.secrets.add(&spec, name, spot, self.sink);
             Ok(())
         });
         self.each(&resources.groups, |fill, body, spot| {
@@ -113,10 +113,11 @@ impl Expansion<'_> {
                 FileContent::Text(text) => protocol::Content::Text(fill.text(text)?),
                 FileContent::Secret(text) => {
                     let secret = fill.text(text)?;
-                    if !draft.secrets.contains_key(&secret) {
+                    if !draft.secrets.contains(&secret) {
                         let rule = "no component of this node declares such a secret";
                         let fault = text.spot.fault(FaultCode::UnknownName, rule);
-                        return Err(fault.found(secret).suggest("declare it with [[secrets]]"));
+                        let fault = fault.found(secret).suggest("declare it with [[secrets]]");
+                        return Err(Box::new(fault));
                     }
                     protocol::Content::Secret(secret)
                 }
@@ -140,7 +141,7 @@ impl Expansion<'_> {
                 Some(each) => match self.renderer.list(each, &self.context) {
                     Ok(items) => items.into_iter().map(Some).collect(),
                     Err(fault) => {
-                        self.sink.push(fault.on_node(self.node));
+                        self.sink.push((*fault).on_node(self.node));
                         continue;
                     }
                 },
@@ -152,7 +153,7 @@ impl Expansion<'_> {
                 }
                 let fill = Fill { expansion: self, context };
                 if let Err(fault) = fill.made(entry, &mut make) {
-                    self.sink.push(fault.on_node(self.node));
+                    self.sink.push((*fault).on_node(self.node));
                     break;
                 }
             }
@@ -199,7 +200,7 @@ impl Fill<'_> {
         let value = self.text(text)?;
         match rule(&value) {
             Ok(()) => Ok(value),
-            Err(rule) => Err(text.spot.fault(FaultCode::BadValue, rule).found(value)),
+            Err(rule) => Err(bad(text, rule, value)),
         }
     }
 
@@ -220,15 +221,14 @@ impl Fill<'_> {
         let number = value.trim().parse::<u32>().ok().filter(|number| *number <= maximum);
         number.ok_or_else(|| {
             let rule = format!("this must be a number from 0 to {maximum}");
-            text.spot.fault(FaultCode::BadValue, rule).found(value)
+            bad(text, &rule, value)
         })
     }
 
     fn port(&self, text: &Text) -> Filled<u16> {
         let number = self.number(text, u32::from(u16::MAX))?;
-        u16::try_from(number).ok().filter(|number| *number != 0).ok_or_else(|| {
-            text.spot.fault(FaultCode::BadValue, "a port is from 1 to 65535").found(number)
-        })
+        let port = u16::try_from(number).ok().filter(|port| *port != 0);
+        port.ok_or_else(|| bad(text, "a port is from 1 to 65535", number))
     }
 
     fn account(&self, text: &Option<Text>, otherwise: &str) -> Filled<String> {
@@ -249,7 +249,7 @@ impl Fill<'_> {
             match text {
                 Some(text) if value.contains([':', '\n']) => {
                     let rule = "what stands in /etc/passwd has no colon and no line end";
-                    Err(text.spot.fault(FaultCode::BadValue, rule).found(value))
+                    Err(bad(text, rule, value))
                 }
                 _ => Ok(value),
             }
@@ -326,6 +326,11 @@ impl Fill<'_> {
             },
         })
     }
+}
+
+/// A fault about what a template gave.
+fn bad(text: &Text, rule: &str, value: impl std::fmt::Display) -> Box<Fault> {
+    Box::new(text.spot.fault(FaultCode::BadValue, rule).found(value))
 }
 
 fn unit_name(name: &str) -> Rule {

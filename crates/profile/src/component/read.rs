@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Component, Entry, FileContent, Parameter, Resources, Text, resources};
+use super::{Component, FileContent, Parameter, Resources, Text, resources};
 use crate::document::{self, Table};
 use crate::fault::{FaultCode, FaultSink, Located, Spot};
 use crate::names;
@@ -145,27 +145,7 @@ fn check_templates(component: &Component, files: &ComponentFiles, sink: &FaultSi
     for text in component.publish.values() {
         template::check_text(text, sink);
     }
-    let resources = &component.resources;
-    check_guards(&resources.secrets, sink);
-    check_guards(&resources.groups, sink);
-    check_guards(&resources.users, sink);
-    check_guards(&resources.directories, sink);
-    check_guards(&resources.files, sink);
-    check_guards(&resources.links, sink);
-    check_guards(&resources.certificates, sink);
-    check_guards(&resources.commands, sink);
-    check_guards(&resources.units, sink);
-    check_guards(&resources.checks, sink);
-    check_guards(&resources.ports, sink);
-    texts(resources, &mut |text| template::check_text(text, sink));
-}
-
-fn check_guards<T>(entries: &[Entry<T>], sink: &FaultSink) {
-    for entry in entries {
-        for expression in [&entry.when, &entry.each].into_iter().flatten() {
-            template::check_expression(expression, sink);
-        }
-    }
+    texts(&component.resources, &mut |text| template::check_text(text, sink));
 }
 
 /// Shows every template string whose mistakes would stay hidden on nodes where

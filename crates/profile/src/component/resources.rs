@@ -9,6 +9,7 @@ use super::{
 use crate::compile::{Protocol, SecretFormat};
 use crate::document::{Item, Table};
 use crate::names;
+use crate::template;
 
 const SECRET_FORMATS: &[(&str, SecretFormat)] =
     &[("raw", SecretFormat::Raw), ("hex", SecretFormat::Hex), ("base64", SecretFormat::Base64)];
@@ -46,6 +47,9 @@ fn entries<T>(
 ) -> Vec<Entry<T>> {
     let read = |table: Table<'_>| {
         let (when, each) = (table.string("when"), table.string("each"));
+        for expression in [&when, &each].into_iter().flatten() {
+            template::check_expression(expression, table.sink());
+        }
         let body = body(&table);
         table.finish();
         Some(Entry { spot: table.spot(), when, each, body: body? })
@@ -75,7 +79,7 @@ fn mode(table: &Table<'_>, default: u32) -> Option<u32> {
 }
 
 /// Reads permission bits.
-pub(crate) fn read_mode(item: &Item<'_>) -> Option<u32> {
+fn read_mode(item: &Item<'_>) -> Option<u32> {
     if let Some(number) = item.as_integer() {
         item.wrong_type("a string", Some(format!("write \"{number:0>4}\"")));
         return None;

@@ -19,6 +19,7 @@ pub(super) fn render(faults: &Faults, colour: bool) -> String {
         .without_syntax_highlighting();
     let mut text = String::new();
     for fault in faults.faults.iter().take(MAX_RENDERED) {
+        text.push('\n');
         let report = Report { fault, excerpt: Excerpt::new(&fault.place) };
         // Writing to a string fails only when a source cannot be read; then the
         // fault is shown without its lines.

@@ -64,6 +64,8 @@ impl FaultSink {
         inner.faults.faults.retain(|fault| match fault.code {
             FaultCode::Syntax => true,
             FaultCode::Missing | FaultCode::UnknownName => false,
+            // The reader puts an empty value without a place where it found none.
+            _ if fault.place.span.is_empty() => false,
             _ => !broken_lines.contains(&fault.place.source.position(fault.place.span.start).0),
         });
         inner.seen.clear();

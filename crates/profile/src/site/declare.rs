@@ -19,6 +19,8 @@ const DATA_DISK: (u64, u64) = (16 * MIB, 64 * 1024 * GIB);
 const LONGEST_DISK_NAME: usize = 20;
 /// Most data disks of a node.
 const MOST_DISKS: usize = 8;
+/// Most roles of a site.
+const MOST_ROLES: usize = 200;
 /// Most nodes one entry may stand for.
 const LARGEST_COUNT: i64 = 500;
 
@@ -109,7 +111,13 @@ pub(super) fn read(root: &Table<'_>, library: &Library) -> Declared {
 /// Reads `[roles]` of a text.
 pub(super) fn roles(root: &Table<'_>, library: &Library) -> Vec<DeclaredRole> {
     let Some(table) = root.table("roles") else { return Vec::new() };
-    table.entries().iter().filter_map(|(name, item)| role(name, item, library)).collect()
+    let entries = table.entries();
+    if let Some((extra, _)) = entries.get(MOST_ROLES) {
+        let rule = format!("a site has at most {MOST_ROLES} roles");
+        table.push(extra.spot.fault(FaultCode::BadValue, rule));
+    }
+    let entries = entries.iter().take(MOST_ROLES);
+    entries.filter_map(|(name, item)| role(name, item, library)).collect()
 }
 
 fn site(root: &Table<'_>, declared: &mut Declared) {

@@ -46,7 +46,7 @@ pub(super) fn resolve(
     publish::check_distinct(published, sink);
     check_host_names(declared, &counted, sink);
     let layers: Vec<Layer> =
-        counted.iter().map(|node| layer(declared, &roles, node.declared, sink)).collect();
+        counted.iter().map(|node| layer(declared, &roles, node.declared, &library, sink)).collect();
     check_site_wide_parameters(&declared.defaults, &layers, &library, sink);
     let network = declared.prefix.as_ref().map(|prefix| {
         let server = address::server(&prefix.value, declared.server.as_ref(), sink);
@@ -125,6 +125,7 @@ fn layer(
     declared: &Declared,
     roles: &BTreeMap<String, Role>,
     node: &DeclaredNode,
+    library: &Library,
     sink: &FaultSink,
 ) -> Layer {
     let mut layer = declared.defaults.clone();
@@ -136,8 +137,14 @@ fn layer(
                 let fault = name.spot.fault(FaultCode::UnknownName, "no such role");
                 let hint = suggestion::did_you_mean_or_list(&name.value, &known);
                 sink.push(fault.suggest_some(hint));
+                return layer.under(&node.layer);
             }
         }
+    }
+    let below: Vec<String> = ordered(&layer, library);
+    for dropped in node.layer.without.iter().filter(|name| !below.contains(&name.value)) {
+        let rule = format!("{} has no component `{}` to drop", node.name.value, dropped.value);
+        sink.push(dropped.spot.fault(FaultCode::BadValue, rule));
     }
     layer.under(&node.layer)
 }
@@ -237,8 +244,7 @@ fn node(
     })
 }
 
-/// A component that was dropped must not come back through another's requirement,
-/// and must have been there.
+/// A component that was dropped must not come back through another's requirement.
 fn check_dropped(
     node: &DeclaredNode,
     layer: &Layer,
