@@ -13,11 +13,13 @@ use crate::template::Renderer;
 mod context;
 mod draft;
 mod expand;
+mod shelf;
 mod site_files;
 
 use context::{Published, PublishedValue, SiteContext, from_serialize};
-use draft::{Draft, Secrets};
+use draft::Draft;
 use expand::Expansion;
+use shelf::Secrets;
 
 /// What only the running site knows and templates may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

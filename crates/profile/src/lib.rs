@@ -13,7 +13,10 @@
 //! |---|---|
 //! | [`site`] | the site as declared, inheritance resolved |
 //! | [`fault`] | located faults and how they are shown |
-//! | [`compile`] | templates applied: one node profile per node |
+//! | [`mod@compile`] | templates applied: one node profile per node |
+//! | `component` | component files, parameters, the shipped catalogue |
+//! | `template` | filling in templates |
+//! | `document` | TOML with the place of every value |
 //! | [`component`] | component files |
 
 pub mod compile;
@@ -26,7 +29,7 @@ pub use compile::{
     Compiled, CompiledNode, Facts, Port, Protocol, SecretFormat, SecretSpec, compile,
 };
 pub use fault::{Fault, FaultCode, Faults};
-pub use init::init_text;
+pub use init::{check_site_name, init_text};
 pub use site::{
     ComponentFiles, DataDisk, GridUser, Node, Publish, Security, Site, SiteFiles, Vmm, parse_site,
     parse_site_with,

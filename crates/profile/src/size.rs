@@ -39,7 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, Option<String>> {
 pub(crate) fn show(bytes: u64) -> String {
     let (unit, factor) = UNITS
         .into_iter()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0)
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
         .unwrap_or(("B", 1));
     format!("{} {unit}", bytes / factor)
 }

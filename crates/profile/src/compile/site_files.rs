@@ -30,37 +30,27 @@ pub(super) fn add(node: &Node, draft: &mut Draft<'_>) {
     }
 }
 
-/// A data disk is formatted in the node when it is empty, and mounted.
+/// A data disk: the agent makes the file system when the partition is empty; here
+/// it is mounted.
 fn data_disk(node: &Node, disk: &DataDisk, draft: &mut Draft<'_>) {
-    let device = format!("/dev/disk/by-partlabel/{}", disk.partition_label());
-    let format_unit = format!("gridgate-data-{}.service", disk.name);
     let mount_unit = format!("{}.mount", escape_path(&disk.mount));
-    let device_unit = format!("{}.device", escape_path(&device));
-    let format_text = format!(
-        "[Unit]\nDescription=File system of the data disk {name}\nDefaultDependencies=no\n\
-         BindsTo={device_unit}\nAfter={device_unit}\nBefore={mount_unit}\n\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\n\
-         ExecStart=/usr/lib/systemd/systemd-makefs ext4 {device}\n",
-        name = disk.name,
-    );
-    let mount_text = format!(
-        "[Unit]\nDescription=Data disk {name}\nRequires={format_unit}\nAfter={format_unit}\n\n\
-         [Mount]\nWhat={device}\nWhere={mount}\nType=ext4\nOptions=noatime\n\n\
+    let text = format!(
+        "[Unit]\nDescription=Data disk {}\n\n\
+         [Mount]\nWhat=/dev/disk/by-partlabel/{}\nWhere={}\nType=ext4\nOptions=noatime\n\n\
          [Install]\nWantedBy=local-fs.target\n",
-        name = disk.name,
-        mount = disk.mount,
+        disk.name,
+        disk.partition_label(),
+        disk.mount,
     );
-    for (unit, text) in [(&format_unit, format_text), (&mount_unit, mount_text)] {
-        let file = protocol::File {
-            path: format!("/etc/systemd/system/{unit}"),
-            content: protocol::Content::Text(text),
-            owner: "root".to_owned(),
-            group: "root".to_owned(),
-            mode: 0o644,
-            component: DATA.to_owned(),
-        };
-        draft.file(file, &node.spot);
-    }
+    let file = protocol::File {
+        path: format!("/etc/systemd/system/{mount_unit}"),
+        content: protocol::Content::Text(text),
+        owner: "root".to_owned(),
+        group: "root".to_owned(),
+        mode: 0o644,
+        component: DATA.to_owned(),
+    };
+    draft.file(file, &node.spot);
     let unit = protocol::Unit {
         name: mount_unit,
         state: protocol::UnitState::Running,

@@ -201,9 +201,8 @@ fn data(table: &Table<'_>) -> Vec<DeclaredDisk> {
         let size = entry
             .required("size", "size = \"10 GiB\"")
             .and_then(|item| layer_read::whole_mib(&item, DATA_DISK));
-        let mount = entry
-            .required("mount", "mount = \"/srv/data\"")
-            .and_then(|item| layer_read::path(&item));
+        let mount =
+            entry.required("mount", "mount = \"/srv/data\"").and_then(|item| named(&item, mount));
         entry.finish();
         let (Some(name), Some(size), Some(mount)) = (name, size, mount) else { continue };
         let disk = DeclaredDisk { name, size: size.value, mount };
@@ -227,6 +226,17 @@ fn disk_name(name: &str) -> Rule {
         return Err("a data disk's name has at most 20 characters");
     }
     names::hyphenated(name)
+}
+
+/// A mount point stands in a unit file, where some characters mean something.
+fn mount(path: &str) -> Rule {
+    names::path(path)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"/_.-".contains(&b);
+    if path.bytes().all(good) {
+        Ok(())
+    } else {
+        Err("a mount point has letters, digits and / _ . - only")
+    }
 }
 
 fn mirror(text: &str) -> Rule {

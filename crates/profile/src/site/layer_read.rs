@@ -196,7 +196,7 @@ fn file(table: &Table<'_>) -> Option<UserFile> {
 }
 
 /// Reads an absolute path.
-pub(super) fn path(item: &Item<'_>) -> Option<Located<String>> {
+fn path(item: &Item<'_>) -> Option<Located<String>> {
     let path = item.string()?;
     match names::path(&path.value) {
         Ok(()) => Some(path),
