@@ -12,6 +12,7 @@ use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::files;
 use crate::lock::{PinnedPackage, with_base};
+use crate::store::remove_tree;
 
 /// apt's settings; lists and caches go to the chamber's `/tmp`, which is gone after.
 const CONFIGURATION: &str = r#"
@@ -72,7 +73,7 @@ impl Resolver<'_> {
         let mut resolved = Resolved::new();
         for (number, (role, _)) in roles.iter().enumerate() {
             let answer = answer(&output, number);
-            let pins = self.chosen(role, answer)?;
+            let pins = self.chosen(role, &answer)?;
             resolved.insert((*role).to_owned(), with_base(self.base, pins));
         }
         Ok(resolved)
@@ -100,7 +101,7 @@ impl Resolver<'_> {
         run.map_err(|source| DepotError::Chamber { subject: "resolve".to_owned(), source })
     }
 
-    fn chosen(&self, role: &str, answer: Answer<'_>) -> Result<Vec<PinnedPackage>, DepotError> {
+    fn chosen(&self, role: &str, answer: &Answer<'_>) -> Result<Vec<PinnedPackage>, DepotError> {
         let refused = |reason: String| DepotError::Resolve { role: role.to_owned(), reason };
         let text = match answer {
             Answer::Chosen(text) => text,
@@ -173,7 +174,8 @@ pub(crate) fn install(
         .env("APT_CONFIG", "/mnt/pool/apt.conf");
     let failed = |source: ChamberError| DepotError::Chamber { subject: subject.to_owned(), source };
     chamber.script(script).map_err(failed)?;
-    Ok(())
+    // What is removed soon is never written to disk.
+    remove_tree(dir)
 }
 
 fn write_pool(dir: &Path, packages: &str) -> Result<(), DepotError> {

@@ -20,6 +20,7 @@ use crate::archive::index::Index;
 use crate::archive::keyring::Keyring;
 use crate::archive::suite::{Suites, Updates};
 use crate::common;
+use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::image::{Built, RoleImage, RoleImageRequest};
 use crate::inputs::{self, Record};
@@ -234,6 +235,7 @@ impl Run<'_> {
         });
         configured?;
         common::verify("base", &tree, &pins)?;
+        discard(&flats)?;
         Root::keep(self.store, &tree, pins)
     }
 
@@ -283,7 +285,10 @@ impl Run<'_> {
         let sets: Vec<&[PinnedPackage]> =
             orders.iter().filter_map(|order| order.pins.as_deref()).collect();
         let shared = common::shared(&sets, &base.packages);
-        if sets.len() < 2 || shared.len() < COMMON_WORTH || !base.is_part_of(sets[0]) {
+        if sets.len() < 2
+            || shared.len() < COMMON_WORTH
+            || !sets.iter().all(|set| base.is_part_of(set))
+        {
             return Ok(None);
         }
         let flats = larder.wait(&shared)?;
@@ -303,6 +308,8 @@ impl Run<'_> {
         let pool = work.dir().join("pool-common");
         apt::install(self.program, "common", &tree, &pool, &pairs)?;
         common::verify("common", &tree, &packages)?;
+        // Every role to be built starts from this root or a larger one.
+        pairs.iter().try_for_each(|(_, flat)| discard(std::slice::from_ref(flat)))?;
         timer.finish(self.progress);
         Root::keep(self.store, &tree, packages).map(Some)
     }
@@ -399,6 +406,14 @@ impl Run<'_> {
         }
         lock
     }
+}
+
+/// Removes uncompressed packages that no root to come needs, before they are ever
+/// written to disk.
+fn discard(flats: &[Flat]) -> Result<(), DepotError> {
+    let remove =
+        |flat: &Flat| fs::remove_file(&flat.path).map_err(DepotError::io("remove", &flat.path));
+    flats.iter().try_for_each(remove)
 }
 
 /// How many things are worth doing at a time.

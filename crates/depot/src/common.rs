@@ -36,11 +36,8 @@ pub(crate) fn closed(
     let names: BTreeSet<&str> = packages.iter().map(|(pin, _)| pin.name.as_str()).collect();
     for number in index.numbers() {
         let name = index.stanza(number).get("Package").unwrap_or_default();
-        if names.contains(name) {
-            own.insert(number)
-        } else {
-            below.insert(number)
-        };
+        let set = if names.contains(name) { &mut own } else { &mut below };
+        set.insert(number);
     }
     let kept = index.closed_part(own, &below);
     let name = |number: &usize| index.stanza(*number).get("Package").unwrap_or_default().to_owned();
@@ -66,7 +63,7 @@ pub(crate) fn verify(subject: &str, root: &Path, pins: &[PinnedPackage]) -> Resu
         match found.remove(pin.name.as_str()) {
             Some(version) if version == pin.version => {}
             Some(version) => {
-                problems.push(format!("{} is {version}, pinned {}", pin.name, pin.version))
+                problems.push(format!("{} is {version}, pinned {}", pin.name, pin.version));
             }
             None => problems.push(format!("{} is missing", pin.name)),
         }

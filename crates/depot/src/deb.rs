@@ -35,7 +35,7 @@ struct Member {
     size: u64,
 }
 
-fn malformed(pin: &PinnedPackage, problem: impl ToString) -> DepotError {
+fn malformed(pin: &PinnedPackage, problem: impl std::fmt::Display) -> DepotError {
     DepotError::Package { name: pin.name.clone(), problem: problem.to_string() }
 }
 

@@ -14,7 +14,7 @@ fn copies_what_a_root_can_hold() {
     fs::set_permissions(source.join("d"), fs::Permissions::from_mode(0o2750)).unwrap();
     fs::hard_link(source.join("d/file"), source.join("name")).unwrap();
     symlink("/nowhere", source.join("link")).unwrap();
-    mknodat(CWD, &source.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    mknodat(CWD, source.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000, 5);
     File::options().write(true).open(source.join("name")).unwrap().set_modified(old).unwrap();
 

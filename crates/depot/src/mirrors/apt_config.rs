@@ -54,7 +54,7 @@ impl HostApt {
         settings.sort();
         settings.push(dir.join("apt.conf"));
         let texts = settings.iter().filter_map(|path| fs::read_to_string(path).ok());
-        let proxy = texts.filter_map(|text| proxy(&text)).last();
+        let proxy = texts.filter_map(|text| proxy(&text)).reduce(|_, later| later);
         let is_http = |source: &&Source| source.base.starts_with("http");
         let base = |source: &Source| source.base.trim_end_matches('/').to_owned();
         let mut http = sources.iter().filter(is_http);

@@ -1,0 +1,129 @@
+//! Builds a small image of the real archive. Needs root and a mirror named by the
+//! host; where either is missing it says so and does nothing.
+//!
+//! Its own program is the chamber's, so it has no test harness.
+#![expect(clippy::print_stdout, reason = "a test program without a harness reports itself")]
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+use gridgate_depot::{
+    Depot, DepotError, DepotEvent, Lock, Mirrors, Overlay, OverlayFile, Progress, RoleImage,
+    RoleImageRequest, Stage, chamber_main,
+};
+
+/// Remembers which stages were begun.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(String, Stage)>>);
+
+impl Progress for Heard {
+    fn event(&self, event: DepotEvent) {
+        if let DepotEvent::StageStarted { subject, stage, .. } = event {
+            self.0.lock().unwrap().push((subject, stage));
+        }
+    }
+}
+
+fn main() {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "chamber") {
+        std::process::exit(chamber_main(&arguments[1..]));
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    match Mirrors::discover(None, None) {
+        Ok(mirrors) => builds_checks_and_rebuilds(&mirrors),
+        Err(error) => println!("skipped: {error}"),
+    }
+}
+
+fn request(name: &str) -> RoleImageRequest {
+    let file = OverlayFile {
+        path: "/etc/role".to_owned(),
+        mode: 0o600,
+        content: name.as_bytes().to_vec(),
+    };
+    RoleImageRequest {
+        role: "small".to_owned(),
+        packages: BTreeSet::from(["netbase".to_owned(), "hostname".to_owned()]),
+        overlay: Overlay { files: vec![file], ..Overlay::default() },
+        modules: None,
+    }
+}
+
+fn builds_checks_and_rebuilds(mirrors: &Mirrors) {
+    let dir = tempfile::tempdir().unwrap();
+    let depot = Depot::open(dir.path()).unwrap();
+    let build =
+        |depot: &Depot, mirrors: &Mirrors, request: RoleImageRequest, lock: Option<&Lock>| {
+            let heard = Heard::default();
+            let built = depot.role_images(mirrors, &[request], lock, &heard);
+            built.map(|built| (built, heard.0.into_inner().unwrap()))
+        };
+    let (first, heard) = build(&depot, mirrors, request("one"), None).unwrap();
+    for stage in [Stage::Index, Stage::Resolve, Stage::Download, Stage::Configure, Stage::Image] {
+        assert!(heard.iter().any(|(_, heard)| *heard == stage), "{stage:?} not heard of");
+    }
+    let image = &first.images[0];
+    check_image(dir.path(), image);
+    println!("built and checked: {} packages", image.packages.len());
+
+    // With the lock and what is stored, no network is needed: this mirror does not exist.
+    let nowhere = Mirrors { debian: "http://127.0.0.1:9/debian".to_owned(), ..Mirrors::default() };
+    let lock = Lock::parse(&first.lock.to_text()).unwrap();
+    let (again, heard) = build(&depot, &nowhere, request("one"), Some(&lock)).unwrap();
+    assert!(again.images[0].reused && heard.is_empty(), "{heard:?}");
+    assert!(depot.explain(&request("one"), Some(&lock)).reused);
+    let why = depot.explain(&request("two"), Some(&lock));
+    assert_eq!(
+        why.differences.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(),
+        ["file /etc/role"]
+    );
+
+    let (other, heard) = build(&depot, &nowhere, request("two"), Some(&lock)).unwrap();
+    assert!(!heard.iter().any(|(_, stage)| *stage == Stage::Index), "{heard:?}");
+    assert_eq!(other.images[0].packages, image.packages, "the lock's pins");
+    assert_eq!(other.lock, lock);
+    assert_ne!(other.images[0].key, image.key);
+
+    let mut absent = request("three");
+    absent.packages.insert("no-such-package".to_owned());
+    let error = build(&depot, mirrors, absent, Some(&lock)).unwrap_err();
+    assert!(matches!(&error, DepotError::Resolve { role, .. } if role == "small"), "{error}");
+    let left = fs::read_dir(dir.path().join("temp")).unwrap().count();
+    assert_eq!(left, 0, "temporary files are left");
+    println!("locked rebuild, explanation, refusal: fine");
+}
+
+/// Looks into the image with the e2fsprogs of the base root, in a chamber.
+fn check_image(depot: &Path, image: &RoleImage) {
+    let meta = fs::metadata(&image.path).unwrap();
+    assert!(meta.blocks() * 512 < meta.len(), "the image is not sparse");
+    let root = fs::read_dir(depot.join("roots")).unwrap().next().unwrap().unwrap().path();
+    let folder = image.path.parent().unwrap();
+    let script = "e2fsck -fn /mnt/image/image.ext4 && \
+        debugfs -R 'cat /usr/lib/os-release' /mnt/image/image.ext4 && \
+        debugfs -R 'stat /etc/role' /mnt/image/image.ext4 && \
+        debugfs -R 'cat /var/lib/dpkg/status' /mnt/image/image.ext4 && hostname -f && ls /usr/sbin /etc";
+    let output = Command::new("/proc/self/exe")
+        .args(["chamber", "--read-only", "--root"])
+        .arg(root.join("tree"))
+        .arg("--bind")
+        .arg(format!("{}:image:ro", folder.display()))
+        .args(["--", "/bin/sh", "-c", script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("VERSION_CODENAME=trixie"), "{text}");
+    assert!(text.contains("Mode:  0600"), "{text}");
+    assert!(text.contains("Package: netbase\nStatus: install ok installed"), "netbase missing");
+    assert!(text.contains("chamber.gridgate.invalid"), "hostname -f does not answer");
+}
