@@ -17,29 +17,27 @@
 //! | `component` | component files, parameters, the shipped catalogue |
 //! | `template` | filling in templates |
 //! | `document` | TOML with the place of every value |
-//! | [`component`] | component files |
 
 pub mod compile;
+mod component;
+mod document;
 pub mod fault;
 pub mod init;
+mod names;
 pub mod site;
+pub mod size;
 pub mod source;
+mod suggestion;
+mod template;
 
 pub use compile::{
     Compiled, CompiledNode, Facts, Port, Protocol, SecretFormat, SecretSpec, compile,
 };
+pub use component::library::Catalogue;
+pub use component::summary::{ComponentSummary, ParameterSummary};
 pub use fault::{Fault, FaultCode, Faults};
 pub use init::{check_site_name, init_text};
 pub use site::{
     ComponentFiles, DataDisk, GridUser, Node, Publish, Security, Site, SiteFiles, Vmm, parse_site,
     parse_site_with,
 };
-
-mod component;
-mod document;
-mod names;
-pub mod size;
-mod suggestion;
-mod template;
-pub use component::library::Catalogue;
-pub use component::summary::{ComponentSummary, ParameterSummary};
