@@ -1,13 +1,17 @@
 //! What the VMM process may see and do. The shim runs this program again as
 //! `jail RUN_DIR`, as first process of a new pid namespace; it builds the jail
-//! around itself and then becomes the VMM. Nothing of it stays.
+//! around itself, starts the VMM in it and stays as that namespace's init.
 //!
 //! ```text
 //! root, host's view ─▶ cgroup ─▶ site's network ─▶ new mount, ipc, uts namespaces ─▶ private root
-//!       ─▶ resource limits ─▶ own uid, no capabilities, no new privileges, dies with its shim ─▶ exec
+//!       ─▶ resource limits ─▶ own uid, no capabilities, no new privileges, dies with its shim
+//!       ─▶ spawn the VMM, reap, tell how it ended
 //! ```
-//! Standard input and output are the console's pty. Standard error is, until the
-//! exec, the pipe on which a [`StartFailure`] goes to the shim; its end means success.
+//! The VMM is not init itself: the kernel spares an init the signals it sends
+//! itself, so User-Mode Linux would spin in `abort()` after a panic: pid_namespaces(7).
+//!
+//! Standard input and output are the console's pty, for the VMM. Standard error is
+//! the pipe to the shim, on which [`Word`]s go, one JSON object a line.
 
 mod privileges;
 mod root;
@@ -17,12 +21,13 @@ pub(crate) use root::{SCAFFOLD, seat_name};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, setrlimit, wait};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::cgroup::Group;
@@ -30,11 +35,27 @@ use crate::error::StartFailure;
 use crate::namespace::{Namespace, enter_new};
 use crate::spec::{MachineSpec, RunDir};
 
-/// Written to the pipe just before the exec: fails when the shim is gone, which
-/// the death signal, set a moment before, would then never tell.
-pub(crate) const ALIVE: u8 = b'.';
+/// What the jail tells its shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "jail", rename_all = "kebab-case")]
+pub(crate) enum Word {
+    /// The VMM runs.
+    Started,
+    /// It does not.
+    Failed { why: StartFailure },
+    /// It has ended with this wait status, wait(2).
+    Ended { status: i32 },
+}
 
-/// Hidden command `jail RUN_DIR`: becomes the VMM. Returns only on failure.
+impl Word {
+    fn send(&self, pipe: &mut File) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        pipe.write_all(&line)
+    }
+}
+
+/// Hidden command `jail RUN_DIR`: runs the VMM of `RUN_DIR/spec.json` in its jail.
 #[must_use]
 pub fn jail_main(run_dir: &Path) -> i32 {
     let mut report = match take_report() {
@@ -44,10 +65,14 @@ pub fn jail_main(run_dir: &Path) -> i32 {
             return 1;
         }
     };
-    let failure = enter(run_dir, &mut report);
+    let last = match prepare(run_dir).and_then(|(command, kernel)| spawn(command, kernel)) {
+        // A shim that is gone before the death signal was set is noticed here.
+        Ok(vmm) => Word::Started.send(&mut report).and_then(|()| reap(vmm)),
+        Err(why) => Ok(Word::Failed { why }),
+    };
     // The shim is the only one to tell, and it may be gone.
-    let _ = serde_json::to_writer(&mut report, &failure);
-    1
+    let told = last.and_then(|word| word.send(&mut report));
+    i32::from(told.is_err())
 }
 
 /// Moves the pipe away from standard error, where the VMM's console goes.
@@ -63,20 +88,30 @@ fn step(name: impl Into<String>) -> impl FnOnce(Box<dyn std::error::Error>) -> S
     move |e| StartFailure::Jail { step, why: e.to_string() }
 }
 
-fn enter(run_dir: &Path, report: &mut File) -> StartFailure {
-    match prepare(run_dir, report) {
-        Ok((mut command, kernel)) => {
-            let e = command.exec();
-            StartFailure::Kernel { kernel, why: format!("cannot be executed: {e}") }
-        }
-        Err(failure) => failure,
+fn spawn(mut command: Command, kernel: PathBuf) -> Result<Pid, StartFailure> {
+    let fault = |why: String| StartFailure::Kernel { kernel, why };
+    match command.spawn() {
+        Ok(child) => Pid::from_raw(child.id().cast_signed())
+            .ok_or_else(|| fault("has no process number".into())),
+        Err(e) => Err(fault(format!("cannot be executed: {e}"))),
     }
 }
 
-fn prepare(
-    run_dir: &Path,
-    report: &mut File,
-) -> Result<(Command, std::path::PathBuf), StartFailure> {
+/// Waits for every process of the namespace until the VMM's own first one ends.
+/// When this returns and the jail ends, the kernel ends what is left.
+fn reap(vmm: Pid) -> std::io::Result<Word> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == vmm => {
+                return Ok(Word::Ended { status: status.as_raw() });
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
     let spec: MachineSpec = atomic::read_json(&RunDir(run_dir).spec())
         .and_then(|found| found.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
         .map_err(|e| step("read spec.json")(e.into()))?;
@@ -90,12 +125,13 @@ fn prepare(
         .map_err(|e| step("make namespaces")(e.into()))?;
     // A host name has 64 bytes at most: sethostname(2).
     let name = &spec.name.as_bytes()[..spec.name.len().min(64)];
-    rustix::system::sethostname(name)
-        .map_err(|e| step("set the host name")(e.into()))?;
+    rustix::system::sethostname(name).map_err(|e| step("set the host name")(e.into()))?;
+    // The VMM's user must be able to walk through what root makes here.
+    let strict = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     root::build(run_dir, &spec, &plan)?;
+    rustix::process::umask(strict);
     limit_resources(plan.open_files)?;
     privileges::drop_all(spec.uid, spec.gid)?;
-    report.write_all(&[ALIVE]).map_err(|e| step("reach the shim")(e.into()))?;
 
     let line = vmm.command(&spec);
     let mut command = Command::new(&line.program);

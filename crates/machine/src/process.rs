@@ -41,6 +41,22 @@ enum Life {
     Ended,
 }
 
+/// The first child that is found of process `pid`.
+pub(crate) fn child_of(pid: u32) -> Option<ProcessId> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .find(|found| parent_of(*found) == Some(pid))
+        .and_then(ProcessId::of)
+}
+
+/// Field 4 of `/proc/PID/stat`.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(") ")?;
+    after.split(' ').nth(1)?.parse().ok()
+}
+
 fn read_stat(pid: u32) -> Option<(u64, Life)> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }

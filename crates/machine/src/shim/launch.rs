@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,13 +20,13 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use super::feed::Feed;
 use super::ground::Ground;
 use crate::error::StartFailure;
-use crate::jail::ALIVE;
+use crate::jail::Word;
 use crate::namespace::{Namespace, enter_new};
 use crate::process::ProcessId;
 use crate::spec::{MachineSpec, RunDir};
 use crate::state::{Phase, Record};
 use crate::vmm::Vmm;
-use crate::{atomic, lock};
+use crate::{atomic, lock, process};
 
 /// How long the jail may take before it becomes the VMM.
 const JAIL_LIMIT: Duration = Duration::from_secs(20);
@@ -41,8 +42,11 @@ pub(super) struct Live {
     /// The console's near side, not blocking.
     pub(super) console: OwnedFd,
     pub(super) feed: Feed,
+    /// The jail, which is the VMM's parent.
     pub(super) child: Child,
-    /// Readable when the VMM has ended.
+    /// What the jail says.
+    report: File,
+    /// Readable when the jail, and with it the VMM, has ended.
     pub(super) end: OwnedFd,
     pub(super) record: Record,
 }
@@ -94,6 +98,7 @@ struct Raised {
     console: OwnedFd,
     feed: Feed,
     child: Child,
+    report: File,
     end: OwnedFd,
     record: Record,
 }
@@ -109,6 +114,7 @@ impl Raised {
             console: self.console,
             feed: self.feed,
             child: self.child,
+            report: self.report,
             end: self.end,
             record: self.record,
         }
@@ -121,16 +127,16 @@ impl Site {
             self.ground.make(&self.spec).map_err(host("prepare the run directory"))?;
         let feed = Feed::begin(run_dir).map_err(host("begin console.log"))?;
         let (console, far_side) = open_console().map_err(host("make a console"))?;
-        let (child, report) = spawn_jail(run_dir, far_side).map_err(host("run the jail"))?;
+        let (child, mut report) = spawn_jail(run_dir, far_side).map_err(host("run the jail"))?;
         let mut child = Reaped(Some(child));
-        hear_from_jail(report)?;
+        hear_from_jail(&mut report)?;
         let pid = child.pid();
         let end = Pid::from_raw(pid.cast_signed())
             .ok_or(io::ErrorKind::NotFound.into())
             .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
             .map_err(host("watch the VMM"))?;
         let identity = |found: Option<ProcessId>| {
-            found.ok_or_else(|| host("look at the VMM")(io::Error::other("it ended at once")))
+            found.ok_or_else(|| host("look at a process")(io::Error::other("it is not there")))
         };
         let record = Record {
             shim: identity(ProcessId::own())?,
@@ -138,7 +144,7 @@ impl Site {
             phase: Phase::Running { vmm: identity(ProcessId::of(pid))?, since: Timestamp::now() },
         };
         let child = child.keep()?;
-        Ok(Raised { listener, console, feed, child, end, record })
+        Ok(Raised { listener, console, feed, child, report, end, record })
     }
 }
 
@@ -194,33 +200,32 @@ fn spawn_jail(run_dir: &Path, console: OwnedFd) -> io::Result<(Child, File)> {
     Ok((child, report.into()))
 }
 
-/// Reads until the jail has become the VMM (the pipe is closed by the exec) or
-/// says what went wrong.
-fn hear_from_jail(mut report: File) -> Result<(), StartFailure> {
-    let end = std::time::Instant::now() + JAIL_LIMIT;
+/// Reads the jail's first word.
+fn hear_from_jail(report: &mut File) -> Result<(), StartFailure> {
+    let end = Instant::now() + JAIL_LIMIT;
     let mut words = Vec::new();
-    loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
+    while !words.contains(&b'\n') {
+        let left = end.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(|e| host("wait")(io::Error::other(e)))?;
-        let mut ready = [PollFd::new(&report, PollFlags::IN)];
+        let mut ready = [PollFd::new(&*report, PollFlags::IN)];
         if poll(&mut ready, Some(&left)).map_err(|e| host("wait for the jail")(e.into()))? == 0 {
             let why = io::Error::other(format!("not ready within {} s", JAIL_LIMIT.as_secs()));
             return Err(host("build the jail")(why));
         }
-        let mut part = [0; 1024];
-        let length = report.read(&mut part).map_err(host("hear from the jail"))?;
-        if length == 0 {
+        // Byte by byte: the next word is for the end.
+        let mut byte = [0];
+        if report.read(&mut byte).map_err(host("hear from the jail"))? == 0 {
             break;
         }
-        words.extend(&part[..length]);
+        words.extend(byte);
     }
-    match words.strip_prefix(&[ALIVE]).unwrap_or(&words) {
-        [] if words == [ALIVE] => Ok(()),
-        [] => Err(host("build the jail")(io::Error::other("it ended without a word"))),
-        failure => Err(serde_json::from_slice(failure).unwrap_or_else(|_| StartFailure::Jail {
+    match serde_json::from_slice(&words) {
+        Ok(Word::Started) => Ok(()),
+        Ok(Word::Failed { why }) => Err(why),
+        Ok(Word::Ended { .. }) | Err(_) => Err(StartFailure::Jail {
             step: "go on".into(),
-            why: String::from_utf8_lossy(failure).into_owned(),
-        })),
+            why: format!("its last words: {:?}", String::from_utf8_lossy(&words)),
+        }),
     }
 }
 
@@ -228,6 +233,19 @@ impl Live {
     /// Lets go of the disks.
     pub(super) fn release_disks(&mut self) {
         self.disks.clear();
+    }
+
+    /// Waits for the jail's end and tells how the VMM ended; when the jail was
+    /// killed, then the VMM was, too.
+    pub(super) fn last_status(&mut self) -> io::Result<ExitStatus> {
+        let jail = self.child.wait()?;
+        let mut words = String::new();
+        // A bound: the pipe's other end was in the jail.
+        (&self.report).take(4096).read_to_string(&mut words)?;
+        match words.lines().last().map(serde_json::from_str) {
+            Some(Ok(Word::Ended { status })) => Ok(ExitStatus::from_raw(status)),
+            _ => Ok(jail),
+        }
     }
 
     /// The console's near side, for polling.

@@ -311,7 +311,7 @@ impl Watch {
     }
 
     fn wind_up(mut self) -> Vec<Client> {
-        let status = self.live.child.wait();
+        let status = self.live.last_status();
         while self.console_open {
             let before = self.live.feed.history.end();
             self.read_console();

@@ -6,11 +6,7 @@ use crate::archive;
 use crate::lab::Backend;
 
 fn uml(security: UmlSecurity) -> VmmSpec {
-    VmmSpec::Uml {
-        root: archive::tree().to_owned(),
-        kernel: "usr/bin/linux.uml".into(),
-        security,
-    }
+    VmmSpec::Uml { root: archive::tree().to_owned(), kernel: "usr/bin/linux.uml".into(), security }
 }
 
 fn uml_with_bad_kernel(security: UmlSecurity) -> VmmSpec {

@@ -62,7 +62,8 @@ pub fn many_may_watch<B: Backend>() {
 }
 
 /// Some fifty times the history and more than both logs.
-const FLOOD: &str = "yes 0123456789abcdefghijklmnopqrstuvwxyz | busybox head -c 12000000; echo over $((1))";
+const FLOOD: &str =
+    "yes 0123456789abcdefghijklmnopqrstuvwxyz | busybox head -c 12000000; echo over $((1))";
 
 pub fn a_flood_neither_blocks_nor_grows<B: Backend>() {
     let lab = Lab::new();

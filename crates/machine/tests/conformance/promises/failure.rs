@@ -38,7 +38,10 @@ pub fn a_bad_kernel_is_told<B: Backend>() {
     assert!(matches!(why, StartFailure::Kernel { .. }), "{why}");
     let machine = find(&spec.run_dir).unwrap().unwrap();
     let state = machine.state().unwrap();
-    assert!(matches!(state, MachineState::Stopped { exit: Exit::VmmFailed { .. }, .. }), "{state:?}");
+    assert!(
+        matches!(state, MachineState::Stopped { exit: Exit::VmmFailed { .. }, .. }),
+        "{state:?}"
+    );
 }
 
 pub fn a_missing_disk_is_told<B: Backend>() {

@@ -81,7 +81,9 @@ pub fn sees_its_network_card<B: Backend>() {
     screen.type_line("echo card: $(cat /sys/class/net/vec0/address)");
     screen.expect(&format!("card: {mac}"));
     // The kernel answers ARP for the card as soon as it is up: a frame there and one back.
-    screen.type_line("busybox ip link set vec0 up; busybox ip address add 192.0.2.2/24 dev vec0; echo u$((1))p");
+    screen.type_line(
+        "busybox ip link set vec0 up; busybox ip address add 192.0.2.2/24 dev vec0; echo u$((1))p",
+    );
     screen.expect("u1p");
     let name = namespace.file_name().unwrap().to_str().unwrap();
     let ip = |words: &[&str]| {
@@ -104,7 +106,9 @@ pub fn keeps_its_limits<B: Backend>() {
     assert!(usage.processes >= 1);
     // A fork bomb in the guest ends at the guest's or the host's limit, and the guest lives on.
     let mut screen = Screen::write(&machine);
-    screen.type_line("i=0; while [ $i -lt 300 ]; do busybox sleep 1000 & i=$((i + 1)); done; echo bom$((1))b");
+    screen.type_line(
+        "i=0; while [ $i -lt 300 ]; do busybox sleep 1000 & i=$((i + 1)); done; echo bom$((1))b",
+    );
     screen.expect("bom1b");
     assert!(machine.usage().unwrap().processes <= 200);
 }

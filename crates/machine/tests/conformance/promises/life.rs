@@ -50,7 +50,9 @@ fn stubborn<B: Backend>(lab: &Lab) -> gridgate_machine::Machine {
     let machine = start(&spec).unwrap();
     let mut screen = Screen::write(&machine);
     screen.expect("# ");
-    screen.type_line("mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t");
+    screen.type_line(
+        "mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t",
+    );
     screen.expect("s1t");
     machine
 }
