@@ -32,7 +32,7 @@ use crate::progress::{Progress, Stage};
 use crate::role::RoleBuild;
 use crate::roots::{self, Root};
 use crate::stage::Timer;
-use crate::store::{Store, Work, remove_tree};
+use crate::store::{ScratchIn, Store, Work, remove_tree};
 use crate::{base, files, tree};
 
 /// The Debian release that images are made of.
@@ -70,7 +70,7 @@ impl Run<'_> {
         if let Some(lock) = self.lock.filter(|lock| lock.suite != SUITE) {
             return Err(LockError::Suite(lock.suite.clone(), SUITE).into());
         }
-        let work = self.store.work("images")?;
+        let work = self.store.work("images", ScratchIn::MemoryIfPlenty)?;
         inputs::remove_unfinished(self.store)?;
         let mut orders = self.orders()?;
         if let Some(images) = self.all_cached(&orders) {
@@ -387,7 +387,7 @@ impl Run<'_> {
     ) -> Result<(), DepotError> {
         // What is not kept need not be written.
         remove_tree(&work.dir().join("flat"))?;
-        files::sync_all(work.dir())?;
+        files::sync_all(&self.store.folder("images"))?;
         new.iter().try_for_each(Root::note)?;
         for (key, record) in records {
             inputs::note(&inputs::folder(self.store, key), record)?;

@@ -100,8 +100,8 @@ impl<'a> Larder<'a> {
         }
         drop(state);
         self.changed.notify_all();
-        // Compressed and uncompressed, the latter up to five times as large.
-        files::need_space(self.dir, "download packages", missing.saturating_mul(6))
+        files::need_space(&self.store.folder("packages"), "download packages", missing)?;
+        files::need_space(self.dir, "unpack packages", missing.saturating_mul(5))
     }
 
     /// Waits until packages are ready.

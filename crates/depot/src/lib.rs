@@ -43,6 +43,7 @@ mod modules;
 mod progress;
 mod role;
 mod roots;
+mod scratch;
 mod stage;
 mod store;
 mod tree;

@@ -15,6 +15,7 @@ use crate::hash;
 use crate::inputs::RECIPE;
 use crate::lock::PinnedPackage;
 use crate::store::{Store, remove_tree};
+use crate::tree;
 
 const NOTE: &str = "root.json";
 
@@ -69,7 +70,12 @@ impl Root {
         let root = Root { folder: store.folder("roots").join(key), packages };
         remove_tree(&root.folder)?;
         files::make_dir(&root.folder)?;
-        fs::rename(tree, root.tree()).map_err(DepotError::io("keep", tree))?;
+        match fs::rename(tree, root.tree()) {
+            Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+                tree::copy(tree, &root.tree())?;
+            }
+            other => other.map_err(DepotError::io("keep", tree))?,
+        }
         Ok(root)
     }
 }

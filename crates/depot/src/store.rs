@@ -9,6 +9,7 @@ use crate::archive::index::is_sha256;
 use crate::error::DepotError;
 use crate::files;
 use crate::lock::PinnedPackage;
+use crate::scratch;
 
 /// Permission bits of the depot's folders: packages and images are no secrets, but
 /// root trees hold set-user-id programs that no one else should reach.
@@ -64,16 +65,32 @@ impl Store {
 
     /// Takes the depot for one kind of work; other processes' and threads' waits until
     /// the guard is dropped. Leftovers of earlier work of this kind are removed.
-    pub(crate) fn work(&self, kind: &str) -> Result<Work, DepotError> {
+    pub(crate) fn work(&self, kind: &str, scratch_in: ScratchIn) -> Result<Work, DepotError> {
         let path = self.dir.join(format!("{kind}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(DepotError::io("open", &path))?;
         flock(&file, FlockOperation::LockExclusive).map_err(DepotError::io("lock", &path))?;
-        let dir = self.dir.join("temp").join(kind);
-        remove_tree(&dir)?;
-        files::make_dir(&dir)?;
-        Ok(Work { dir, _lock: file })
+        let [disk, memory] = scratch::places(&self.dir, kind);
+        remove_tree(&disk)?;
+        if scratch::is_ours(&memory) {
+            remove_tree(&memory)?;
+        }
+        let in_memory = scratch_in == ScratchIn::MemoryIfPlenty && scratch::memory_is_plenty();
+        if in_memory && scratch::make_private(&memory).is_ok() {
+            return Ok(Work { dir: memory, _lock: file });
+        }
+        files::make_dir(&disk)?;
+        Ok(Work { dir: disk, _lock: file })
     }
+}
+
+/// Where a kind of work may put what is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScratchIn {
+    /// On the depot's own file system.
+    Depot,
+    /// In memory, when there is plenty of it.
+    MemoryIfPlenty,
 }
 
 /// The right to work, with a folder for what is not finished.

@@ -22,7 +22,7 @@ use crate::lock::{Lock, PinnedPackage, sorted};
 use crate::mirrors::Mirrors;
 use crate::progress::{Progress, Stage};
 use crate::stage::Timer;
-use crate::store::{Store, Work, remove_tree};
+use crate::store::{ScratchIn, Store, Work, remove_tree};
 use crate::{elf, files};
 
 /// The kernels of the guests' own release do not run on CPUs with a large state.
@@ -54,7 +54,7 @@ pub(crate) fn uml(
     lock: Option<&Lock>,
     progress: &dyn Progress,
 ) -> Result<Uml, DepotError> {
-    let work = store.work("uml")?;
+    let work = store.work("uml", ScratchIn::Depot)?;
     let fetcher = Fetcher::new(mirrors, CONNECTIONS)?;
     let pins = match lock.filter(|lock| !lock.uml.is_empty()) {
         Some(lock) => lock.uml.clone(),
