@@ -29,8 +29,22 @@ pub fn of(nodes: &[&CompiledNode]) -> Overlay {
         links: image::ENABLE_LINKS
             .iter()
             .map(|(path, target)| OverlayLink { path: (*path).into(), target: (*target).into() })
+            .chain(common_links(nodes))
             .collect(),
     }
+}
+
+/// Links that all of these nodes' profiles have: masked generators, what ctrl-alt-del does.
+fn common_links(nodes: &[&CompiledNode]) -> impl Iterator<Item = OverlayLink> {
+    let (first, others) = nodes.split_first().map_or((&[][..], &[][..]), |(first, others)| {
+        (first.profile.links.as_slice(), others)
+    });
+    let everywhere = first.iter().filter(|link| {
+        others.iter().all(|node| {
+            node.profile.links.iter().any(|l| l.path == link.path && l.target == link.target)
+        })
+    });
+    everywhere.map(|link| OverlayLink { path: link.path.clone(), target: link.target.clone() })
 }
 
 fn file(path: &str, mode: u32, text: &str) -> OverlayFile {

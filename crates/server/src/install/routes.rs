@@ -141,10 +141,15 @@ async fn package(
 async fn report(
     State(site): State<Arc<Site>>,
     Extension(caller): Extension<Caller>,
-    Json(report): Json<Report>,
-) -> StatusCode {
-    site.links.report(&caller.0, report);
-    StatusCode::NO_CONTENT
+    body: Bytes,
+) -> Response {
+    match serde_json::from_slice::<Report>(&body) {
+        Ok(report) => {
+            site.links.report(&caller.0, report);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.to_string()),
+    }
 }
 
 #[derive(Deserialize)]
