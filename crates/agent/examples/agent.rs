@@ -4,6 +4,11 @@
 use gridgate_agent::{AgentOptions, agent_main};
 
 fn main() {
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
+    let level = tracing::Level::DEBUG;
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     std::process::exit(agent_main(AgentOptions::default()));
 }

@@ -116,9 +116,24 @@ fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(),
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(1024 * 1024)
-        .spawn(work)
+        .spawn(move || {
+            let _all_or_nothing = AllOrNothing;
+            work();
+        })
         .map(drop)
         .map_err(|source| AgentError::Thread { name, source })
+}
+
+/// An agent that lost one of its threads would look alive and be useless: when
+/// a thread panics the process ends, and systemd starts it anew.
+struct AllOrNothing;
+
+impl Drop for AllOrNothing {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 fn start_reporter(board: &Arc<Board>, client: &Client) -> Result<(), AgentError> {
@@ -277,6 +292,7 @@ impl Agent {
     fn finish(&mut self, published: PublishedProfile, outcome: Outcome) {
         let ok = outcome.ok();
         let Outcome { applied, resources, unchanged, .. } = outcome;
+        apply::sync(&self.tree);
         if let Err(error) = self.folder.save(&applied, &published.profile) {
             // The next boot applies again; nothing is lost by it.
             tracing::error!(%error, "the application is not remembered");

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::process::{Call, run};
+use crate::ext4_resize::resize;
+use crate::process::Call;
 use crate::system::System;
 
 /// Partitions that are the agent's to format.
@@ -23,7 +24,6 @@ const WORTH_GROWING: u64 = 4 * 1024 * 1024;
 const EMPTY: usize = 1024 * 1024;
 
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
-const GROW_LIMIT: Duration = Duration::from_secs(1800);
 
 /// A partition or disk as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +46,7 @@ pub(crate) fn prepare(system: &dyn System) {
             Err(error) => tracing::warn!(device = block.device, %error, "cannot read a partition"),
         }
     }
-    if let Some(root) = root_block().filter(can_grow) {
-        thread::spawn(move || {
-            grow(&root);
-        });
-    }
+    thread::spawn(grow_root);
 }
 
 fn format(system: &dyn System, block: &Block, name: &str) {
@@ -63,10 +59,23 @@ fn format(system: &dyn System, block: &Block, name: &str) {
     }
 }
 
-fn grow(block: &Block) {
-    match run(&Call::new(&["resize2fs", &block.device], GROW_LIMIT)) {
-        Ok(done) if done.ok() => tracing::info!(device = block.device, "grew the root"),
-        outcome => tracing::error!(device = block.device, ?outcome, "cannot grow the root"),
+fn grow_root() {
+    let Some((root, size)) = root_block().and_then(|root| Some((root.clone(), ext4_size(&root)?)))
+    else {
+        return;
+    };
+    if root.bytes <= size.bytes() + WORTH_GROWING {
+        return;
+    }
+    let grown = File::open("/").and_then(|open| resize(&open, root.bytes / size.block));
+    match grown {
+        Ok(()) => tracing::info!(
+            device = root.device,
+            from = size.bytes(),
+            to = root.bytes,
+            "grew the root"
+        ),
+        Err(error) => tracing::error!(device = root.device, %error, "cannot grow the root"),
     }
 }
 
@@ -105,19 +114,32 @@ fn root_number(mountinfo: &str) -> Option<&str> {
     })
 }
 
-fn can_grow(block: &Block) -> bool {
+/// Size of an ext4 file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    blocks: u64,
+    block: u64,
+}
+
+impl Size {
+    fn bytes(self) -> u64 {
+        self.blocks.saturating_mul(self.block)
+    }
+}
+
+fn ext4_size(block: &Block) -> Option<Size> {
     let mut superblock = [0u8; 1024];
     let read = File::open(&block.device).and_then(|file| file.read_exact_at(&mut superblock, 1024));
     if let Err(error) = read {
         tracing::warn!(device = block.device, %error, "cannot read the root's superblock");
-        return false;
+        return None;
     }
-    ext4_bytes(&superblock).is_some_and(|used| block.bytes > used + WORTH_GROWING)
+    parse_size(&superblock)
 }
 
 /// Size of the file system whose superblock this is, after the kernel's
 /// Documentation/filesystems/ext4/super.rst.
-fn ext4_bytes(superblock: &[u8; 1024]) -> Option<u64> {
+fn parse_size(superblock: &[u8; 1024]) -> Option<Size> {
     let word = |at: usize| {
         u64::from(u32::from_le_bytes([
             superblock[at],
@@ -131,8 +153,8 @@ fn ext4_bytes(superblock: &[u8; 1024]) -> Option<u64> {
     }
     const INCOMPAT_64BIT: u64 = 0x80;
     let high = if word(0x60) & INCOMPAT_64BIT != 0 { word(0x150) } else { 0 };
-    let block_size = 1024u64.checked_shl(u32::try_from(word(0x18)).ok()?)?;
-    (word(0x4) | high << 32).checked_mul(block_size)
+    let exponent = u32::try_from(word(0x18)).ok().filter(|exponent| *exponent <= 6)?;
+    Some(Size { blocks: word(0x4) | high << 32, block: 1024 << exponent })
 }
 
 fn is_empty(device: &str) -> io::Result<bool> {
@@ -193,10 +215,12 @@ mod tests {
     #[test]
     fn a_file_systems_size_is_read_from_its_superblock() {
         let mut superblock = [0u8; 1024];
-        assert_eq!(ext4_bytes(&superblock), None);
+        assert_eq!(parse_size(&superblock), None);
         superblock[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
         superblock[4..8].copy_from_slice(&1000u32.to_le_bytes());
         superblock[0x18] = 2;
-        assert_eq!(ext4_bytes(&superblock), Some(4_096_000));
+        assert_eq!(parse_size(&superblock), Some(Size { blocks: 1000, block: 4096 }));
+        superblock[0x18] = 200;
+        assert_eq!(parse_size(&superblock), None);
     }
 }

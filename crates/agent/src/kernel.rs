@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use rustix::time::{ClockId, clock_gettime};
-
 /// Memory of the node, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -15,11 +13,17 @@ pub(crate) struct Memory {
     pub total: u64,
 }
 
-/// Milliseconds since the node booted.
+/// Milliseconds since the node booted, in steps of ten. Read from the file
+/// because rustix's `clock_gettime` panics where the vDSO has no `getcpu`, as in
+/// User-Mode Linux.
 pub(crate) fn uptime_ms() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
-    let millis = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
-    u64::try_from(millis).unwrap_or(0)
+    parse_uptime(&fs::read_to_string("/proc/uptime").unwrap_or_default()).unwrap_or(0)
+}
+
+/// `seconds.hundredths idle`.
+fn parse_uptime(text: &str) -> Option<u64> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    Some(seconds.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10)
 }
 
 /// The id of this boot.
@@ -105,6 +109,13 @@ mod tests {
         assert_eq!(parse_listening(text), [2119]);
         let text6 = "h\n 0: 00000000000000000000000000000000:0016 0:0000 0A x\n";
         assert_eq!(parse_listening(text6), [22]);
+    }
+
+    #[test]
+    fn uptime_is_read_in_milliseconds() {
+        assert_eq!(parse_uptime("12.34 56.78\n"), Some(12_340));
+        assert_eq!(parse_uptime(""), None);
+        assert!(uptime_ms() > 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 //! | `work`, `runs` | what the install server asks for |
 //! | `client`, `identity`, `network`, `netlink` | the install server and the way to it |
 //! | `place`, `accounts`, `state` | files below the root, account files, the agent's memory |
-//! | `system`, `process`, `login`, `disk`, `kernel`, `systemd_bus`, `systemd_notify`, `allocator` | the machine |
+//! | `system`, `process`, `login`, `disk`, `ext4_resize`, `kernel`, `systemd_bus`, `systemd_notify`, `allocator` | the machine |
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ mod apply;
 mod board;
 mod client;
 mod disk;
+mod ext4_resize;
 mod health;
 mod identity;
 pub mod image;

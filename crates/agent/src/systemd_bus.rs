@@ -28,9 +28,11 @@ pub(crate) fn unit_states(units: &[&str]) -> io::Result<Vec<String>> {
     stream.set_write_timeout(Some(LIMIT))?;
     // EXTERNAL: the kernel vouches for our uid; nothing else is negotiated.
     stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-    stream.write_all(&question(units))?;
     let mut reader = BufReader::new(stream);
     authenticated(&mut reader)?;
+    // Only now: systemd does not look again at a message that came with the
+    // handshake, and would answer when something else wakes it.
+    reader.get_mut().write_all(&question(units))?;
     loop {
         let (header, body) = message(&mut reader)?;
         match header.kind {

@@ -150,7 +150,6 @@ pub(crate) fn apply(
         (tools.progress)(kind.doing());
         kind.apply(&mut session);
     }
-    sync(tools.tree);
     let Session { mut state, resources, unchanged, start, .. } = session;
     let mut outcome = Outcome { applied: Applied::default(), resources, unchanged, start };
     if outcome.ok() {
@@ -168,9 +167,10 @@ pub(crate) fn start(tools: &Tools<'_>, profile: &NodeProfile, outcome: &mut Outc
     }
 }
 
-/// Everything written reaches the disk at once, before it is remembered as
-/// applied: one barrier instead of one a file.
-fn sync(tree: &Tree) {
+/// Everything written reaches the disk at once: one barrier instead of one a
+/// file. To be called before the application is remembered, and not while the
+/// boot waits: on a busy disk it takes seconds.
+pub(crate) fn sync(tree: &Tree) {
     let root = std::fs::File::open(tree.host_path("/"));
     if let Err(error) = root.and_then(|root| Ok(rustix::fs::syncfs(root)?)) {
         tracing::warn!(%error, "cannot flush the file system");

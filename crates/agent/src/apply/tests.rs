@@ -421,3 +421,17 @@ fn packages_in_the_image_cost_nothing_and_others_are_installed() {
     assert!(node.machine.calls()[0].ends_with("--purge vim-tiny"));
     assert!(node.applied.installed.is_empty());
 }
+
+#[test]
+fn mounts_of_a_new_fstab_are_started() {
+    let mut node = Node::new();
+    let wants = node.path("/run/systemd/generator/local-fs.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    fs::write(wants.join("srv-data.mount"), "").unwrap();
+    fs::write(wants.join("systemd-remount-fs.service"), "").unwrap();
+    let mut profile = empty();
+    profile.files.push(text("/etc/fstab", "LABEL=x /srv/data ext4 nofail 0 2\n"));
+    profile.units.push(unit("srv-data.mount", UnitState::Running, &[]));
+    let outcome = node.apply_at(&profile, Moment::Booting);
+    assert_eq!(outcome.start, ["srv-data.mount"]);
+}

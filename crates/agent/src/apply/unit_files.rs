@@ -115,6 +115,25 @@ pub(super) fn unmask(tree: &Tree, unit: &str) -> Result<Effect, ApplyError> {
     Ok(Effect::Unchanged)
 }
 
+/// Mounts of fstab (but for `noauto`), as systemd's generator made them at the
+/// last reload.
+pub(super) fn generated_mounts(tree: &Tree) -> Vec<String> {
+    let targets = ["local-fs.target", "remote-fs.target"];
+    let folders =
+        targets.iter().flat_map(|target| [format!("{target}.wants"), format!("{target}.requires")]);
+    let mut mounts: Vec<String> = folders
+        .filter_map(|folder| {
+            fs::read_dir(tree.host_path("/run/systemd/generator").join(folder)).ok()
+        })
+        .flat_map(|entries| entries.flatten())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".mount"))
+        .collect();
+    mounts.sort();
+    mounts.dedup();
+    mounts
+}
+
 /// The line of systemctl's complaints that is about `unit`.
 pub(super) fn refusal(complaints: &str, unit: &str) -> Option<String> {
     let stem = unit.rsplit_once('.').map_or(unit, |(stem, _)| stem);

@@ -17,12 +17,16 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// after systemd had planned the boot is pulled in exactly as at later boots.
 const BOOT_TARGET: &str = "default.target";
 
+/// Its mounts are started by name: the targets that want them are reached before
+/// the agent runs, and systemd does not look again at what they want.
+const FSTAB: &str = "/etc/fstab";
+
 /// Files that systemd reads only when told to.
 const READ_BY_SYSTEMD: [&str; 5] = [
     "/etc/systemd/system/",
     "/usr/lib/systemd/system/",
     "/usr/local/lib/systemd/system/",
-    "/etc/fstab",
+    FSTAB,
     "/etc/systemd/system.conf",
 ];
 
@@ -172,6 +176,13 @@ fn drive(session: &mut Session<'_>, all: &mut [Progress<'_>]) {
     for (progress, state) in all.iter_mut().zip(&states) {
         if progress.result.is_ok() {
             plan(session, progress, state, &mut steps);
+        }
+    }
+    if session.changed.contains(FSTAB) {
+        for mount in unit_files::generated_mounts(session.tools.tree) {
+            if !steps.start.contains(&mount) {
+                steps.start.push(mount);
+            }
         }
     }
     let system = session.tools.system;
