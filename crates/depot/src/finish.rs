@@ -30,8 +30,10 @@ if command -v journalctl; then journalctl --update-catalog; fi\n";
 const EMPTIED: [&str; 4] =
     ["/var/lib/apt/lists", "/var/cache/apt", "/var/log/apt", "/var/cache/ldconfig"];
 
-/// Files that go.
-const REMOVED: [&str; 9] = [
+/// Files that go: leftovers, and secrets of one machine, which an image must not give
+/// to all.
+const REMOVED: [&str; 10] = [
+    "/etc/munge/munge.key",
     "/usr/sbin/policy-rc.d",
     "/var/log/dpkg.log",
     "/var/log/alternatives.log",
