@@ -4,7 +4,7 @@
 use gridgate_agent::{AgentOptions, agent_main};
 
 fn main() {
-    let level = tracing::Level::DEBUG;
+    let level = tracing::Level::INFO;
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(false)
