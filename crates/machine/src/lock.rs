@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -16,6 +17,9 @@ use crate::atomic;
 use crate::error::StartFailure;
 use crate::spec::{MachineSpec, RunDir};
 use crate::state::{Phase, Record};
+
+/// How long a shim whose machine has ended may take to clear up.
+const PREDECESSOR: Duration = Duration::from_secs(15);
 
 /// Takes the run directory. A predecessor that has already recorded its end is
 /// waited for; it is about to exit.
@@ -34,12 +38,27 @@ pub(crate) fn take_run_dir(run_dir: &Path) -> Result<File, StartFailure> {
         .map_err(host)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) if has_stopped(run_dir) => {
-            flock(&file, FlockOperation::LockExclusive).map_err(|e| host(e.into()))?;
-            Ok(file)
-        }
+        Err(Errno::WOULDBLOCK) if has_stopped(run_dir) => wait_for(file).map_err(host),
         Err(Errno::WOULDBLOCK) => Err(StartFailure::AlreadyRunning),
         Err(e) => Err(host(e.into())),
+    }
+}
+
+/// flock(2) has no time limit of its own.
+fn wait_for(file: File) -> io::Result<File> {
+    let end = Instant::now() + PREDECESSOR;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let why = "the machine has stopped, but its shim does not end";
+                return Err(io::Error::other(why));
+            }
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 
 use crate::console::{Console, ConsoleAccess};
 use crate::error::{MachineError, StartFailure};
@@ -20,7 +21,7 @@ use crate::usage::Usage;
 use crate::{atomic, console, socket, usage, vmm};
 
 /// How long a shim may take to build the jail and start the VMM.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts machines: knows the binary whose hidden commands `shim` and `jail`
 /// lead to [`crate::shim_main`] and [`crate::jail_main`].
@@ -48,7 +49,6 @@ impl Launcher {
     /// See [`start`].
     pub fn start(&self, spec: &MachineSpec) -> Result<Machine, MachineError> {
         vmm::check(spec)?;
-        let run_dir = RunDir(&spec.run_dir);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -57,8 +57,6 @@ impl Launcher {
         if matches!(read_state(&spec.run_dir)?, Some(MachineState::Running { .. })) {
             return Err(start_error(spec, StartFailure::AlreadyRunning));
         }
-        atomic::write_json(&run_dir.spec(), spec)
-            .map_err(MachineError::io("write", run_dir.spec()))?;
         self.spawn(spec)?;
         Ok(Machine { run_dir: spec.run_dir.clone() })
     }
@@ -77,15 +75,22 @@ impl Launcher {
             .arg("shim")
             .arg(&spec.run_dir)
             .current_dir("/")
-            .stdin(Stdio::null())
+            .env_clear()
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .map_err(host("run the shim"))?;
+        // The shim stores it, once it has the run directory to itself. One that
+        // gives up before that says why.
+        let told = child.stdin.take().map(|mut to| serde_json::to_writer(&mut to, spec));
         let report = child.stdout.take().map(read_report);
         child.wait().map_err(host("wait for the shim's first process"))?;
         match report {
             Some(Ok(StartReport::Started)) => Ok(()),
+            Some(Err(_)) if matches!(told, Some(Err(_))) => {
+                Err(host("speak to the shim (see shim.log)")(std::io::ErrorKind::BrokenPipe.into()))
+            }
             Some(Ok(StartReport::Failed { why })) => Err(start_error(spec, why)),
             Some(Err(e)) => Err(host("hear from the shim (see shim.log)")(e)),
             None => Err(host("hear from the shim")(std::io::ErrorKind::BrokenPipe.into())),
@@ -100,7 +105,8 @@ fn start_error(spec: &MachineSpec, why: StartFailure) -> MachineError {
 /// One JSON line, within [`START_LIMIT`].
 fn read_report(mut from: std::process::ChildStdout) -> std::io::Result<StartReport> {
     let limit = Timespec { tv_sec: START_LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&limit))? == 0 {
+    let mut ready = [PollFd::new(&from, PollFlags::IN)];
+    if retry_on_intr(|| poll(&mut ready, Some(&limit)))? == 0 {
         return Err(std::io::Error::other(format!("no report within {} s", START_LIMIT.as_secs())));
     }
     let mut text = String::new();
@@ -108,7 +114,7 @@ fn read_report(mut from: std::process::ChildStdout) -> std::io::Result<StartRepo
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Starts a machine: writes `spec.json`, spawns its shim from this very program
+/// Starts a machine: spawns its shim from this very program, hands it the spec
 /// and returns when the shim reports that the VMM process runs.
 ///
 /// # Errors
@@ -250,6 +256,24 @@ impl Machine {
             Err(e) => return Err(e),
         }
         self.state()
+    }
+
+    /// Like [`Machine::wait`], for no longer than `limit`; `None` when it still runs then.
+    ///
+    /// # Errors
+    /// As [`Machine::wait`].
+    pub fn wait_for(&self, limit: Duration) -> Result<Option<MachineState>, MachineError> {
+        let stream = match self.ask(&Request::Wait) {
+            Ok(stream) => stream,
+            Err(MachineError::NotRunning { .. }) => return self.state().map(Some),
+            Err(e) => return Err(e),
+        };
+        // A limit that the kernel cannot count to is as good as an hour.
+        let limit = Timespec::try_from(limit).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
+        let mut polled = [PollFd::new(&stream, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut polled, Some(&limit)))
+            .map_err(|e| MachineError::io("wait for", RunDir(&self.run_dir).socket())(e.into()))?;
+        if ready == 0 { Ok(None) } else { self.last_words(stream).map(Some) }
     }
 
     /// What it uses of the host.

@@ -8,7 +8,7 @@
 //!            └─ failure: record it, clear the ground, report
 //! ```
 //! One thread, one poll loop, bounded memory: whatever the guest prints and whoever
-//! connects. It never reads more of the site than `spec.json`.
+//! connects. It knows of its site what the machine's spec says.
 
 mod client;
 mod feed;
@@ -21,7 +21,7 @@ mod watch;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use jiff::Timestamp;
 
@@ -35,7 +35,7 @@ use request::StartReport;
 /// Set for the second of the two processes that a start makes.
 const DETACHED: &str = "GRIDGATE_SHIM_DETACHED";
 
-/// Hidden command `shim RUN_DIR`: starts the machine of `RUN_DIR/spec.json`, reports
+/// Hidden command `shim RUN_DIR`: starts the machine of the spec on standard input, reports
 /// on standard output and stays until the machine has ended. Call it before any thread exists.
 #[must_use]
 pub fn shim_main(run_dir: &Path) -> i32 {
@@ -53,12 +53,7 @@ pub fn shim_main(run_dir: &Path) -> i32 {
 /// nobody has to wait for it.
 fn detach(run_dir: &Path) -> std::io::Result<()> {
     rustix::process::setsid()?;
-    Command::new("/proc/self/exe")
-        .arg("shim")
-        .arg(run_dir)
-        .env(DETACHED, "1")
-        .stdin(Stdio::null())
-        .spawn()?;
+    Command::new("/proc/self/exe").arg("shim").arg(run_dir).env(DETACHED, "1").spawn()?;
     Ok(())
 }
 
@@ -92,7 +87,7 @@ fn report(report: &StartReport) -> std::io::Result<()> {
     line.push(b'\n');
     // A starter that was killed meanwhile does not matter: `find` tells the rest.
     let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
-    rustix::stdio::dup2_stdout(rustix::stdio::stdin())?;
+    rustix::stdio::dup2_stdout(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?;
     Ok(())
 }
 

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::MachineError;
-use crate::machine::Launcher;
 use crate::spec::{MachineSpec, VmmSpec};
 use crate::state::Exit;
 use crate::uml::Uml;
@@ -169,28 +168,4 @@ pub(crate) fn check(spec: &MachineSpec) -> Result<(), MachineError> {
         return Err(fault(format!("kernel argument {argument:?} contains a control character")));
     }
     spec.vmm.vmm().check(spec).map_err(fault)
-}
-
-/// What a probe found: this VMM has booted a kernel on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// The kernel's release, such as `7.2.0`.
-    pub release: String,
-    /// From start to the kernel's asking for its root.
-    pub boot: std::time::Duration,
-}
-
-/// Proves a VMM by booting its kernel, without a disk, in the jail it will have.
-/// `scratch` is made and removed; `uid` is an unused user and group.
-///
-/// # Errors
-/// Why the kernel did not boot within ten seconds.
-pub fn probe(
-    launcher: &Launcher,
-    vmm: &VmmSpec,
-    scratch: &Path,
-    uid: u32,
-) -> Result<Probe, MachineError> {
-    let _ = (launcher, vmm, scratch, uid);
-    Err(MachineError::Spec { machine: "probe".into(), why: "not there yet".into() })
 }

@@ -115,8 +115,10 @@ impl Client {
             let missed = history.start().saturating_sub(*position);
             if missed > 0 && *position > 0 {
                 let words = format!("\r\n[gridgate: {missed} bytes were left out]\r\n");
+                // Cut short or not: there is no room for it twice.
                 match self.stream.write(words.as_bytes()) {
-                    Ok(_) => {}
+                    Ok(0) => return false,
+                    Ok(_written) => {}
                     Err(e) => return e.kind() == ErrorKind::WouldBlock,
                 }
             }

@@ -56,11 +56,12 @@ fn host(step: &str) -> impl FnOnce(io::Error) -> StartFailure {
     move |e| StartFailure::Host { step, why: e.to_string() }
 }
 
-/// Starts the VMM. After a failure nothing is left.
+/// Starts the VMM of the spec that comes on standard input, and stores it for
+/// everybody else. After a failure nothing is left.
 pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
-    let spec: MachineSpec = atomic::read_json(&RunDir(run_dir).spec())
-        .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .map_err(host("read spec.json"))?;
+    let spec: MachineSpec = serde_json::from_reader(io::stdin().lock())
+        .map_err(|e| host("read the machine's spec")(e.into()))?;
+    atomic::write_json(&RunDir(run_dir).spec(), &spec).map_err(host("write spec.json"))?;
     let ground = Ground::of(run_dir, &spec.limits.cgroup).map_err(host("find control groups"))?;
     // A killed predecessor's VMM dies with it, but not in no time.
     ground.clear();
@@ -141,7 +142,11 @@ impl Site {
         let record = Record {
             shim: identity(ProcessId::own())?,
             unenforced,
-            phase: Phase::Running { vmm: identity(ProcessId::of(pid))?, since: Timestamp::now() },
+            phase: Phase::Running {
+                // One that ended at once is as good as its parent: the loop will see it.
+                vmm: identity(process::child_of(pid).or_else(|| ProcessId::of(pid)))?,
+                since: Timestamp::now(),
+            },
         };
         let child = child.keep()?;
         Ok(Raised { listener, console, feed, child, report, end, record })

@@ -27,7 +27,7 @@ const INPUT: usize = 4096;
 /// Between two presses of a power button that is not there yet.
 const PRESS_AGAIN: Duration = Duration::from_millis(250);
 
-/// A client whose request does not come is let go when room is needed.
+/// What poll says of each descriptor.
 type Readiness = Vec<PollFlags>;
 
 /// How the shim itself ended the VMM.
@@ -39,13 +39,13 @@ enum Ending {
     ShutDown,
 }
 
-/// Whether the guest was asked to shut down.
+/// The VMM's power button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Button {
-    Untouched,
-    /// The VMM did not listen; press again then.
+    /// Nothing to do.
+    Idle,
+    /// To be pressed then (again, when the VMM did not listen yet).
     Again(Instant),
-    Pressed,
 }
 
 /// The loop's state.
@@ -56,6 +56,8 @@ pub(super) struct Watch {
     input: Vec<u8>,
     console_open: bool,
     button: Button,
+    /// The guest was asked to shut down, whoever still waits for it.
+    shutting_down: bool,
     ending: Option<Ending>,
     panic: Option<String>,
 }
@@ -73,7 +75,8 @@ impl Watch {
             clients: Vec::new(),
             input: Vec::new(),
             console_open: true,
-            button: Button::Untouched,
+            button: Button::Idle,
+            shutting_down: false,
             ending: None,
             panic: None,
         })
@@ -92,7 +95,9 @@ impl Watch {
             Ok(ready) => ready,
             Err(Errno::INTR) => return false,
             Err(e) => {
-                note(&format!("poll: {e}"));
+                // Without polling there is no owning: the machine must not run unseen.
+                note(&format!("cannot poll: {e}"));
+                self.end_it(Ending::Killed);
                 return true;
             }
         };
@@ -144,7 +149,7 @@ impl Watch {
     fn next_moment(&self) -> Option<Instant> {
         let again = match self.button {
             Button::Again(moment) => Some(moment),
-            _ => None,
+            Button::Idle => None,
         };
         self.deadline().into_iter().chain(again).min()
     }
@@ -177,7 +182,7 @@ impl Watch {
             Sign::Panic(words) => {
                 self.panic.get_or_insert(words);
             }
-            Sign::Restarting if self.button == Button::Pressed => self.end_it(Ending::ShutDown),
+            Sign::Restarting if self.shutting_down => self.end_it(Ending::ShutDown),
             Sign::Restarting => self.panic = None,
         }
     }
@@ -242,9 +247,8 @@ impl Watch {
             },
             Request::Stop { limit_ms } => {
                 let limit = Duration::from_millis(limit_ms).min(Duration::from_secs(86400 * 365));
-                if self.button == Button::Untouched {
-                    self.button = Button::Again(Instant::now());
-                }
+                // Each stop presses: the guest may have missed an earlier one.
+                self.button = Button::Again(Instant::now());
                 Role::Stopping { deadline: Instant::now() + limit }
             }
             Request::Kill => {
@@ -289,17 +293,20 @@ impl Watch {
         }
         if self.deadline().is_none() {
             // Whoever wanted the stop has left before the guest heard of it.
-            self.button = Button::Untouched;
+            self.button = Button::Idle;
             return;
         }
         let Some(button) = self.live.vmm.power_button() else {
-            self.button = Button::Pressed;
+            self.button = Button::Idle;
             return;
         };
         let directory = self.live.ground.seat();
         let (uid, gid) = (self.live.spec.uid, self.live.spec.gid);
         self.button = match button.press(&Seat { directory: &directory, uid, gid }) {
-            Ok(()) => Button::Pressed,
+            Ok(()) => {
+                self.shutting_down = true;
+                Button::Idle
+            }
             Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
         };
     }

