@@ -27,8 +27,15 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Colour and moving lines
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// Colour: auto (on a terminal, unless NO_COLOR is set), always, never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
     pub color: Color,
 
     /// Only results and errors

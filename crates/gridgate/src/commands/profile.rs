@@ -103,11 +103,9 @@ impl Check {
                 Err(Failure::Shown(ErrorKind::Input))
             }
             Err(faults) => {
+                // Their last line counts them, so no further error is shown.
                 screen::error(&faults.render(settings.error_style.color()));
-                screen::error("\n");
-                let count = faults.count();
-                let plural = if count == 1 { "" } else { "s" };
-                Err(Failure::input(format!("{} has {count} fault{plural}", self.file.display())))
+                Err(Failure::Shown(ErrorKind::Input))
             }
         }
     }

@@ -28,17 +28,27 @@ pub fn spawn_daemon(home: &Path, log: &File, ready: OwnedFd) -> io::Result<Child
         .stderr(log.try_clone()?);
     let prepare = move || {
         setsid()?;
+        close_others_on_exec();
         // SAFETY: `ready` is owned by the closure's maker until `spawn` has returned, so the number is that
         // of an open descriptor in the child as well.
         let ready = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl_setfd(ready, FdFlags::empty())?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes two system calls and nothing else: no allocation, no lock.
+    // SAFETY: between fork and exec the closure makes three system calls and nothing else: no allocation, no lock.
     unsafe { command.pre_exec(prepare) };
     let child = command.spawn();
     drop(ready);
     child
+}
+
+/// Whatever our own parents left open is none of the daemon's: a pipe that it held would never end.
+fn close_others_on_exec() {
+    // SAFETY: the flag closes nothing now, it only marks descriptors; the call takes no pointers.
+    let marked =
+        unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    // Kernels before 5.11 cannot; then the daemon lives with what it inherits.
+    let _ = marked;
 }
 
 /// The end of a process, to be waited for.
