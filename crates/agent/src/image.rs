@@ -74,7 +74,7 @@ known=
 [ -r $state/seed.stamp ] && IFS= read -r known <$state/seed.stamp
 if [ -z "$found" ] || [ "$found" != "$known" ] || [ ! -x $state/gridgate ]; then
     [ -d $state ] || mkdir -p $state
-    chmod 0700 $state
+    chmod 0711 $state
     if tar -x --no-same-owner -f "$device" -C $state; then
         printf '%s\n' "$found" >$state/seed.stamp
     elif [ ! -x $state/gridgate ]; then

@@ -10,7 +10,7 @@
 //! The VMM is not init itself: the kernel spares an init the signals it sends
 //! itself, so User-Mode Linux would spin in `abort()` after a panic: pid_namespaces(7).
 //!
-//! Standard input and output are the console's pty, for the VMM. Standard error is
+//! Standard input and output are the console's pipes, for the VMM. Standard error is
 //! the pipe to the shim, on which [`Word`]s go, one JSON object a line.
 
 mod privileges;
@@ -78,7 +78,7 @@ pub fn jail_main(run_dir: &Path) -> i32 {
 /// Moves the pipe away from standard error, where the VMM's console goes.
 fn take_report() -> std::io::Result<File> {
     let report = std::io::stderr().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stderr(rustix::stdio::stdin())?;
+    rustix::stdio::dup2_stderr(rustix::stdio::stdout())?;
     Ok(report.into())
 }
 

@@ -4,9 +4,9 @@
 //! ```text
 //! daemon or command line          shim (root, one per machine)           jail
 //! ┌──────────┐  spawn, report   ┌───────────────────────────┐  exec  ┌─────────────────────┐
-//! │ start()  ├────────────────▶│ locks, cgroup, console pty ├──────▶│ VMM: own uid,        │
+//! │ start()  ├────────────────▶│ locks, cgroup, console     ├──────▶│ VMM: own uid,        │
 //! │ Machine  │◀───────────────▶│ shim.sock, console.log     │◀─────▶│ namespaces, pivoted  │
-//! └──────────┘  JSON lines      └───────────────────────────┘  pty   └─────────────────────┘
+//! └──────────┘  JSON lines      └───────────────────────────┘ pipes  └─────────────────────┘
 //! ```
 //!
 //! | module | what |

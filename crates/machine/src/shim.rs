@@ -18,6 +18,7 @@ mod launch;
 mod log;
 pub(crate) mod request;
 mod watch;
+mod wire;
 
 use std::io::Write;
 use std::path::Path;

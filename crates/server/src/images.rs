@@ -124,7 +124,9 @@ pub fn build(
             caused(ErrorKind::Host, "the role images could not be built", &e)
                 .hint("what was fetched and built is kept: `gridgate up` goes on from there")
         })?;
-    let text = built.lock.to_text();
+    let mut new = built.lock;
+    new.set_uml(&uml.packages);
+    let text = new.to_text();
     if lock.is_none_or(|lock| lock.to_text() != text) {
         write_atomic(&dir.lock(), text.as_bytes())
             .map_err(|e| caused(ErrorKind::Host, "site.lock could not be written", &e))?;

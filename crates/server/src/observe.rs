@@ -99,7 +99,7 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64) 
         status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {
-        None => (NodeState::Booting, "waiting for its agent's first word".to_owned()),
+        None => (NodeState::Booting, "its agent's first word".to_owned()),
         Some(heard) => {
             let judged = judge(&heard, status.published.as_deref());
             tell(status, heard.report);
@@ -157,7 +157,7 @@ fn judge(heard: &Heard, published: Option<&str>) -> (NodeState, String) {
         AgentPhase::Applied if failing.iter().any(|check| check.since_ms.is_some()) => {
             (NodeState::Degraded, name_them())
         }
-        AgentPhase::Applied => (NodeState::Starting, format!("waiting for {}", name_them())),
+        AgentPhase::Applied => (NodeState::Starting, name_them()),
     }
 }
 

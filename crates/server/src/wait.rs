@@ -15,7 +15,7 @@ use crate::wanted::Wanted;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// After this long without any news from the node, `up` hands the wait back to the person.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until a node runs what is published, or its machine ends.
 pub async fn for_node(

@@ -89,13 +89,15 @@ impl Lab {
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().expect("gridgate starts");
+        let mut child =
+            self.command(arguments).stdout(Stdio::piped()).spawn().expect("gridgate starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         Running { child, stdout }
     }
 
     pub fn daemon_pid(&self) -> u32 {
-        let text = fs::read_to_string(self.home.path().join("daemon.pid")).expect("a daemon's pid file");
+        let text =
+            fs::read_to_string(self.home.path().join("daemon.pid")).expect("a daemon's pid file");
         text.trim().parse().expect("a pid")
     }
 
@@ -114,7 +116,8 @@ impl Lab {
 
     /// Pid of the process that a shim owns, by node.
     pub fn machine_pids(&self) -> BTreeMap<String, u32> {
-        let nodes = fs::read_dir(self.home.path().join(format!("sites/{}/nodes", self.site))).expect("nodes");
+        let nodes = fs::read_dir(self.home.path().join(format!("sites/{}/nodes", self.site)))
+            .expect("nodes");
         let names = nodes.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.map(|name| (name.clone(), pid(&self.state(&name), "pid"))).collect()
     }
@@ -137,7 +140,8 @@ impl Lab {
     pub fn wait_for_end(&self, node: &str) {
         let disk = self.home.path().join(format!("sites/{}/nodes/{node}/fs/disk.img", self.site));
         let file = fs::File::open(disk).expect("a disk");
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("the disk is free");
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .expect("the disk is free");
     }
 }
 
@@ -185,7 +189,8 @@ fn pid(state: &Value, key: &str) -> u32 {
             _ => None,
         }
     }
-    let pid = find(state, key).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {key} in {state}"));
+    let pid =
+        find(state, key).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {key} in {state}"));
     u32::try_from(pid).expect("a pid")
 }
 

@@ -11,7 +11,9 @@ use serde_json::Value;
 #[test]
 fn a_site_is_born_used_hurt_changed_and_destroyed() {
     let lab = Lab::new("dublin", PROFILE);
-    lab.chapter("the daemon is killed while the first images are built", || interrupted_birth(&lab));
+    lab.chapter("the daemon is killed while the first images are built", || {
+        interrupted_birth(&lab)
+    });
     lab.chapter("up goes on and ends with every check green", || birth(&lab));
     lab.chapter("up again changes nothing", || unchanged(&lab));
     lab.chapter("people log in", || logins(&lab));
@@ -82,7 +84,8 @@ fn unchanged(lab: &Lab) {
 fn logins(lab: &Lab) {
     assert_eq!(lab.text(&["ssh", "ui", "--", "id", "-un"]).trim(), "root");
     assert_eq!(lab.text(&["ssh", "alice@ui", "--", "id", "-un"]).trim(), "alice");
-    let subject = lab.text(&["ssh", "alice@ui", "--", "grid-proxy-init -q && grid-proxy-info -identity"]);
+    let subject =
+        lab.text(&["ssh", "alice@ui", "--", "grid-proxy-init -q && grid-proxy-info -identity"]);
     assert_eq!(subject.trim(), "/O=dublin.test/OU=People/CN=Alice Example");
     assert!(lab.text(&["logs", "ce", "slurmctld", "-n", "50"]).contains("slurmctld"));
     assert!(lab.text(&["console", "ce", "--no-follow"]).len() > 10);
@@ -101,9 +104,14 @@ fn strangers(lab: &Lab) {
     assert_eq!(ask("", "/v1/node/profile"), "401");
     assert_eq!(ask("-H 'Authorization: Bearer 00'", "/v1/node/profile"), "401");
     assert_eq!(ask(own, "/v1/node/profile"), "200");
-    assert_eq!(ask(own, "/v1/node/secrets/munge-key"), "404", "the UI's profile names no munge key");
+    assert_eq!(
+        ask(own, "/v1/node/secrets/munge-key"),
+        "404",
+        "the UI's profile names no munge key"
+    );
     // An ordinary user of the node cannot read its token.
-    let read = lab.run(&["exec", "ui", "--user", "alice", "--", "cat", "/var/lib/gridgate/identity.json"]);
+    let read =
+        lab.run(&["exec", "ui", "--user", "alice", "--", "cat", "/var/lib/gridgate/identity.json"]);
     assert!(!read.status.success());
 }
 
@@ -143,13 +151,15 @@ fn machine_killed(lab: &Lab, node: &str, victim: Victim) {
 }
 
 fn agent_killed(lab: &Lab) {
-    let old = lab.text(&["exec", "ui", "--", "systemctl", "show", "-P", "MainPID", "gridgate-agent"]);
+    let old =
+        lab.text(&["exec", "ui", "--", "systemctl", "show", "-P", "MainPID", "gridgate-agent"]);
     // The answer to this one never comes: its agent dies with it.
     let script = format!("systemd-run --quiet sh -c 'kill -9 {}'", old.trim());
     lab.run(&["exec", "ui", "--", "sh", "-c", &script]);
     let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
     all_running(&lab::done(&events)["status"]);
-    let new = lab.text(&["exec", "ui", "--", "systemctl", "show", "-P", "MainPID", "gridgate-agent"]);
+    let new =
+        lab.text(&["exec", "ui", "--", "systemctl", "show", "-P", "MainPID", "gridgate-agent"]);
     assert_ne!(new, old);
 }
 
@@ -179,7 +189,12 @@ fn changed(lab: &Lab) {
     assert!(nodes.contains("wn1") && nodes.contains("wn2"), "{nodes}");
 
     // A machine that itself changes is restarted; it alone.
-    lab.write_profile(&more.replace("[nodes.se]\nrole = \"se\"", "[nodes.se]\nrole = \"se\"\nmemory = \"224 MiB\""));
+    lab.write_profile(
+        &more.replace(
+            "[nodes.se]\nrole = \"se\"",
+            "[nodes.se]\nrole = \"se\"\nmemory = \"224 MiB\"",
+        ),
+    );
     let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
     let restarts: Vec<_> = steps(&events).into_iter().filter(|s| s.ends_with("restart")).collect();
     assert_eq!(restarts, ["se restart"]);

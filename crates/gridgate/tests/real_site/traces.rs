@@ -23,18 +23,27 @@ pub fn none_after_destroy(lab: &Lab) {
     assert_eq!(names_with("/run/netns", &format!("gg-{}-", lab.site)), Vec::<String>::new());
     for controller in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
         let group = controller.path().join("gridgate");
-        assert_eq!(names_with(&group.display().to_string(), &format!("{}-", lab.site)), Vec::<String>::new());
+        assert_eq!(
+            names_with(&group.display().to_string(), &format!("{}-", lab.site)),
+            Vec::<String>::new()
+        );
     }
     for device in names_with("/sys/block", "loop") {
         let backing = fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
-        assert!(!backing.unwrap_or_default().starts_with(&home), "{device} holds a file of the site");
+        assert!(
+            !backing.unwrap_or_default().starts_with(&home),
+            "{device} holds a file of the site"
+        );
     }
     assert!(!lab.home.path().join("sites").join(lab.site).exists());
 }
 
 fn names_with(folder: &str, prefix: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with(prefix)).collect()
+    entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n.starts_with(prefix))
+        .collect()
 }
 
 /// Processes other than this one whose command line or folder names the home.

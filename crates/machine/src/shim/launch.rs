@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -14,11 +14,10 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use super::feed::Feed;
 use super::ground::Ground;
+use super::wire::{self, FarEnd, Wire};
 use crate::error::StartFailure;
 use crate::jail::Word;
 use crate::namespace::{Namespace, enter_new};
@@ -39,8 +38,8 @@ pub(super) struct Live {
     /// Held open: the locks of the disks.
     pub(super) disks: Vec<File>,
     pub(super) listener: UnixListener,
-    /// The console's near side, not blocking.
-    pub(super) console: OwnedFd,
+    /// The guest's console.
+    pub(super) wire: Wire,
     pub(super) feed: Feed,
     /// The jail, which is the VMM's parent.
     pub(super) child: Child,
@@ -96,7 +95,7 @@ struct Site {
 
 struct Raised {
     listener: UnixListener,
-    console: OwnedFd,
+    wire: Wire,
     feed: Feed,
     child: Child,
     report: File,
@@ -112,7 +111,7 @@ impl Raised {
             ground: site.ground,
             disks: site.disks,
             listener: self.listener,
-            console: self.console,
+            wire: self.wire,
             feed: self.feed,
             child: self.child,
             report: self.report,
@@ -127,8 +126,8 @@ impl Site {
         let (listener, unenforced) =
             self.ground.make(&self.spec).map_err(host("prepare the run directory"))?;
         let feed = Feed::begin(run_dir).map_err(host("begin console.log"))?;
-        let (console, far_side) = open_console().map_err(host("make a console"))?;
-        let (child, mut report) = spawn_jail(run_dir, far_side).map_err(host("run the jail"))?;
+        let (wire, far_end) = wire::lay().map_err(host("make a console"))?;
+        let (child, mut report) = spawn_jail(run_dir, far_end).map_err(host("run the jail"))?;
         let mut child = Reaped(Some(child));
         hear_from_jail(&mut report)?;
         let pid = child.pid();
@@ -149,7 +148,7 @@ impl Site {
             },
         };
         let child = child.keep()?;
-        Ok(Raised { listener, console, feed, child, report, end, record })
+        Ok(Raised { listener, wire, feed, child, report, end, record })
     }
 }
 
@@ -176,30 +175,16 @@ impl Drop for Reaped {
     }
 }
 
-/// A pty in raw mode: what the guest prints arrives as printed.
-fn open_console() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let near = openpt(flags)?;
-    grantpt(&near)?;
-    unlockpt(&near)?;
-    let far = ioctl_tiocgptpeer(&near, flags)?;
-    let mut settings = tcgetattr(&far)?;
-    settings.make_raw();
-    tcsetattr(&far, OptionalActions::Now, &settings)?;
-    rustix::io::ioctl_fionbio(&near, true)?;
-    Ok((near, far))
-}
-
 /// The jail is the first process of a new pid namespace: when it ends, the
 /// kernel ends every process in there.
-fn spawn_jail(run_dir: &Path, console: OwnedFd) -> io::Result<(Child, File)> {
+fn spawn_jail(run_dir: &Path, console: FarEnd) -> io::Result<(Child, File)> {
     let (report, far_report) = pipe_with(PipeFlags::CLOEXEC)?;
     enter_new(&[Namespace::Process])?;
     let child = Command::new("/proc/self/exe")
         .arg("jail")
         .arg(run_dir)
-        .stdin(Stdio::from(console.try_clone()?))
-        .stdout(Stdio::from(console))
+        .stdin(Stdio::from(console.input))
+        .stdout(Stdio::from(console.output))
         .stderr(Stdio::from(far_report))
         .spawn()?;
     Ok((child, report.into()))
@@ -251,10 +236,5 @@ impl Live {
             Some(Ok(Word::Ended { status })) => Ok(ExitStatus::from_raw(status)),
             _ => Ok(jail),
         }
-    }
-
-    /// The console's near side, for polling.
-    pub(super) fn console(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.console.as_fd()
     }
 }

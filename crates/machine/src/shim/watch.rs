@@ -101,11 +101,11 @@ impl Watch {
                 return true;
             }
         };
-        let [end, console, listener, clients @ ..] = ready.as_slice() else { return true };
-        if console.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        let [end, output, input, listener, clients @ ..] = ready.as_slice() else { return true };
+        if output.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             self.read_console();
         }
-        if console.contains(PollFlags::OUT) {
+        if input.intersects(PollFlags::OUT | PollFlags::ERR) {
             self.write_console();
         }
         self.serve(clients);
@@ -116,18 +116,22 @@ impl Watch {
         !end.is_empty()
     }
 
-    /// What is ready: the VMM's end, the console, the listener, each client.
+    /// What is ready: the VMM's end, the console's two directions, the listener, each client.
     fn wait(&self) -> rustix::io::Result<Readiness> {
         let asked = |wanted: &[(bool, PollFlags)]| {
             wanted.iter().filter(|(want, _)| *want).map(|(_, flag)| *flag).collect::<PollFlags>()
         };
-        let console = asked(&[(true, PollFlags::IN), (!self.input.is_empty(), PollFlags::OUT)]);
         let mut fds = vec![PollFd::new(&self.live.end, PollFlags::IN)];
-        if self.console_open {
-            fds.push(PollFd::from_borrowed_fd(self.live.console(), console));
-        } else {
-            fds.push(PollFd::new(&self.live.end, PollFlags::empty()));
-        }
+        // Closed or with nothing to say: looked at, but not for anything.
+        let (wire, ended) = (&self.live.wire, &self.live.end);
+        fds.push(match self.console_open {
+            true => PollFd::new(&wire.output, PollFlags::IN),
+            false => PollFd::new(ended, PollFlags::empty()),
+        });
+        fds.push(match self.input.is_empty() {
+            true => PollFd::new(ended, PollFlags::empty()),
+            false => PollFd::new(&wire.input, PollFlags::OUT),
+        });
         let room = self.clients.len() < CLIENTS;
         fds.push(PollFd::new(&self.live.listener, asked(&[(room, PollFlags::IN)])));
         for client in &self.clients {
@@ -164,14 +168,13 @@ impl Watch {
 
     fn read_console(&mut self) {
         let mut bytes = [0; 16 << 10];
-        match rustix::io::read(self.live.console(), &mut bytes) {
+        match rustix::io::read(&self.live.wire.output, &mut bytes) {
             Ok(0) => self.console_open = false,
             Ok(length) => {
                 let signs = self.live.feed.take(&bytes[..length], &*self.live.vmm);
                 signs.into_iter().for_each(|sign| self.heed(sign));
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // EIO: nobody has the far side open.
             Err(_) => self.console_open = false,
         }
     }
@@ -188,7 +191,7 @@ impl Watch {
     }
 
     fn write_console(&mut self) {
-        match rustix::io::write(self.live.console(), &self.input) {
+        match rustix::io::write(&self.live.wire.input, &self.input) {
             Ok(length) => drop(self.input.drain(..length)),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.input.clear(),
