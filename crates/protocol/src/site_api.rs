@@ -201,7 +201,10 @@ impl CheckRun {
     /// Whether nothing failed.
     pub fn passed(&self) -> bool {
         self.results.iter().all(|result| {
-            matches!(result.outcome, CheckOutcome::Passed { .. } | CheckOutcome::NotApplicable { .. })
+            matches!(
+                result.outcome,
+                CheckOutcome::Passed { .. } | CheckOutcome::NotApplicable { .. }
+            )
         })
     }
 }

@@ -36,9 +36,9 @@ pub fn of(nodes: &[&CompiledNode]) -> Overlay {
 
 /// Links that all of these nodes' profiles have: masked generators, what ctrl-alt-del does.
 fn common_links(nodes: &[&CompiledNode]) -> impl Iterator<Item = OverlayLink> {
-    let (first, others) = nodes.split_first().map_or((&[][..], &[][..]), |(first, others)| {
-        (first.profile.links.as_slice(), others)
-    });
+    let (first, others) = nodes
+        .split_first()
+        .map_or((&[][..], &[][..]), |(first, others)| (first.profile.links.as_slice(), others));
     let everywhere = first.iter().filter(|link| {
         others.iter().all(|node| {
             node.profile.links.iter().any(|l| l.path == link.path && l.target == link.target)
