@@ -24,6 +24,11 @@ pub(crate) trait System: Send + Sync {
     fn notify(&self, message: &str);
 }
 
+/// Whether a unit's name is a template's, such as `modprobe@.service`.
+fn is_template(unit: &str) -> bool {
+    unit.contains("@.")
+}
+
 /// This machine.
 #[derive(Debug)]
 pub(crate) struct Machine;
@@ -34,16 +39,24 @@ impl System for Machine {
     }
 
     fn unit_states(&self, units: &[&str]) -> io::Result<Vec<String>> {
-        if units.is_empty() {
-            return Ok(Vec::new());
+        // A template has no state, and a question about one spoils the whole answer.
+        let real: Vec<&str> = units.iter().copied().filter(|unit| !is_template(unit)).collect();
+        if real.is_empty() {
+            return Ok(vec!["inactive".to_owned(); units.len()]);
         }
-        match systemd_bus::unit_states(units) {
-            Ok(states) => Ok(states),
+        let states = match systemd_bus::unit_states(&real) {
+            Ok(states) => states,
             Err(error) => {
                 tracing::debug!(%error, "asking systemctl instead of systemd's own socket");
-                self.systemctl_states(units)
+                self.systemctl_states(&real)?
             }
-        }
+        };
+        let mut states = states.into_iter();
+        let state = |unit: &&str| {
+            let known = if is_template(unit) { None } else { states.next() };
+            known.unwrap_or_else(|| "inactive".to_owned())
+        };
+        Ok(units.iter().map(state).collect())
     }
 
     fn bring_up(&self, identity: &Identity) -> Result<(), NetworkError> {

@@ -127,7 +127,8 @@ pub(super) fn generated_mounts(tree: &Tree) -> Vec<String> {
         })
         .flat_map(|entries| entries.flatten())
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".mount"))
+        // The root, `-.mount`, is mounted, and its name would be read as an option.
+        .filter(|name| name.ends_with(".mount") && !name.starts_with('-'))
         .collect();
     mounts.sort();
     mounts.dedup();
