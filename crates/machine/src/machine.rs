@@ -282,9 +282,9 @@ impl Machine {
     /// [`MachineError::NotRunning`]; when its processes cannot be read.
     pub fn usage(&self) -> Result<Usage, MachineError> {
         let record = read_record(&self.run_dir)?;
-        match record.map(|record| record.phase) {
-            Some(Phase::Running { vmm, .. }) if vmm.is_alive() => {
-                usage::measure(vmm.pid, &self.spec()?.limits.cgroup)
+        match record.map(|record| (record.shim.pid, record.phase)) {
+            Some((shim, Phase::Running { vmm, .. })) if vmm.is_alive() => {
+                usage::measure(vmm.pid, shim, &self.spec()?.limits.cgroup)
                     .map_err(MachineError::io("read usage of", format!("/proc/{}", vmm.pid)))
             }
             _ => Err(self.not_running()),

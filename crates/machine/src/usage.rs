@@ -22,10 +22,12 @@ pub struct Usage {
     pub charged: Option<u64>,
     /// Host processes.
     pub processes: u32,
+    /// Resident set size of its shim, bytes.
+    pub shim_rss: u64,
 }
 
-/// Usage of the VMM `pid` and of its control group.
-pub(crate) fn measure(pid: u32, cgroup: &str) -> io::Result<Usage> {
+/// Usage of the VMM `pid`, of its control group and of its shim.
+pub(crate) fn measure(pid: u32, shim: u32, cgroup: &str) -> io::Result<Usage> {
     let group = Group::of(cgroup)?;
     let mut pids = group.processes();
     if pids.is_empty() {
@@ -42,6 +44,7 @@ pub(crate) fn measure(pid: u32, cgroup: &str) -> io::Result<Usage> {
         rss,
         charged: group.memory(),
         processes: u32::try_from(pids.len()).unwrap_or(u32::MAX),
+        shim_rss: memory_of(shim, "Rss:")?,
     })
 }
 

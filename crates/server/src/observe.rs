@@ -95,7 +95,7 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64) 
     status.last_line = machine.last_line();
     if let Ok(usage) = machine.usage() {
         status.host_memory = Some(usage.pss);
-        status.shim_memory = None;
+        status.shim_memory = Some(usage.shim_rss);
         status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {

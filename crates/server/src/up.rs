@@ -178,7 +178,7 @@ pub async fn services(
 async fn ports(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(), Failure> {
     let want: Vec<_> = wanted_ports(wanted).collect();
     site.services(|s| {
-        s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish)))
+        s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish)));
     });
     for (name, publish) in want {
         let open =

@@ -49,19 +49,19 @@ impl Wanted {
 
 /// Checks a source without touching anything, and gives the site's name.
 pub fn check(source: &SiteSource) -> Result<String, Failure> {
-    let site = parse_site(&files(source)).map_err(faults)?;
+    let site = parse_site(&files(source)).map_err(|e| faults(&e))?;
     let facts = Facts {
         ca_certificate: "(not made yet)".into(),
         ca_hash: "00000000".into(),
         admin_keys: Vec::new(),
     };
-    gridgate_profile::compile(&site, &facts).map_err(faults)?;
+    gridgate_profile::compile(&site, &facts).map_err(|e| faults(&e))?;
     Ok(site.name.clone())
 }
 
 /// Compiles a checked source for this host. Makes the site's CA and keys when they are missing.
 pub fn compile(home: &Home, source: SiteSource) -> Result<(Wanted, SiteCa), Failure> {
-    let site = parse_site(&files(&source)).map_err(faults)?;
+    let site = parse_site(&files(&source)).map_err(|e| faults(&e))?;
     let dir = home.site(&site.name);
     let ca = SiteCa::open_or_create(&dir.ca(), &site.name, &site.domain)
         .map_err(|e| caused(ErrorKind::Host, "the site's CA could not be opened", &e))?;
@@ -70,7 +70,7 @@ pub fn compile(home: &Home, source: SiteSource) -> Result<(Wanted, SiteCa), Fail
         ca_hash: ca.hash().to_owned(),
         admin_keys: vec![access::admin_key(&dir)?],
     };
-    let compiled = gridgate_profile::compile(&site, &facts).map_err(faults)?;
+    let compiled = gridgate_profile::compile(&site, &facts).map_err(|e| faults(&e))?;
     let network = network(&dir, &site, &compiled);
     Ok((Wanted { source, compiled, site, network }, ca))
 }
@@ -114,10 +114,10 @@ fn files(source: &SiteSource) -> SiteFiles {
     }
 }
 
-fn faults(faults: Faults) -> Failure {
+fn faults(faults: &Faults) -> Failure {
     let mut failure = failure(ErrorKind::Input, "the site profile has faults; nothing was touched");
     failure.faults = Some(faults.render(false));
-    failure.faults_json = serde_json::to_value(&faults).ok();
+    failure.faults_json = serde_json::to_value(faults).ok();
     failure
 }
 

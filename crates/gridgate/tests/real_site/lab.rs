@@ -119,7 +119,7 @@ impl Lab {
         let nodes = fs::read_dir(self.home.path().join(format!("sites/{}/nodes", self.site)))
             .expect("nodes");
         let names = nodes.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.map(|name| (name.clone(), pid(&self.state(&name), "pid"))).collect()
+        names.map(|name| (name.clone(), pid(&self.state(&name)["phase"]["vmm"]))).collect()
     }
 
     pub fn machine_pids_but(&self, node: &str) -> BTreeMap<String, u32> {
@@ -129,11 +129,11 @@ impl Lab {
     }
 
     pub fn kill_shim(&self, node: &str) {
-        kill_and_wait(pid(&self.state(node), "shim_pid"));
+        kill_and_wait(pid(&self.state(node)["shim"]));
     }
 
     pub fn kill_machine(&self, node: &str) {
-        kill_and_wait(pid(&self.state(node), "pid"));
+        kill_and_wait(pid(&self.state(node)["phase"]["vmm"]));
     }
 
     /// Returns when nothing holds the node's disk any more: its machine and its shim are gone.
@@ -182,15 +182,8 @@ impl Running {
     }
 }
 
-fn pid(state: &Value, key: &str) -> u32 {
-    fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-        match value {
-            Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|v| find(v, key))),
-            _ => None,
-        }
-    }
-    let pid =
-        find(state, key).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {key} in {state}"));
+fn pid(process: &Value) -> u32 {
+    let pid = process["pid"].as_u64().unwrap_or_else(|| panic!("no pid in {process}"));
     u32::try_from(pid).expect("a pid")
 }
 
