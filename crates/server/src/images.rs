@@ -1,13 +1,13 @@
 //! From nodes to role images: nodes of one role with the same packages share one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gridgate_depot::{
-    Depot, DepotEvent, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImage,
+    Depot, DepotError, DepotEvent, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImage,
     RoleImageRequest, Uml, Unit,
 };
 use gridgate_profile::CompiledNode;
@@ -120,10 +120,7 @@ pub fn build(
     let lock = lock(dir)?;
     let built = depot
         .role_images(mirrors, &requests, lock.as_ref(), &Reporter::new(task.clone()))
-        .map_err(|e| {
-            caused(ErrorKind::Host, "the role images could not be built", &e)
-                .hint("what was fetched and built is kept: `gridgate up` goes on from there")
-        })?;
+        .map_err(|e| build_failure(&e, wanted))?;
     let mut new = built.lock;
     new.set_uml(&uml.packages);
     let text = new.to_text();
@@ -139,6 +136,29 @@ pub fn build(
         }
     }
     Ok(Images { by_node })
+}
+
+/// A package that Debian does not have is the profile's fault; it is shown where it stands.
+fn build_failure(error: &DepotError, wanted: &Wanted) -> Failure {
+    let DepotError::Resolve { reason, .. } = error else {
+        return caused(ErrorKind::Host, "the role images could not be built", error)
+            .hint("what was fetched and built is kept: `gridgate up` goes on from there");
+    };
+    let what = "the site profile asks for packages that cannot be installed; no node was touched";
+    let mut failure = caused(ErrorKind::Input, what, error);
+    let named =
+        |name: &str| reason.split(|c: char| c.is_whitespace() || c == ',').any(|w| w == name);
+    let packages = wanted.compiled.nodes.iter().flat_map(|node| &node.packages);
+    for name in packages.collect::<BTreeSet<_>>() {
+        let quoted = format!("\"{name}\"");
+        let mut lines = wanted.source.text.lines().enumerate();
+        if let Some((index, line)) = lines.find(|(_, line)| named(name) && line.contains(&quoted)) {
+            let path = wanted.source.path.display();
+            failure.why.push(format!("{path}:{}: {}", index + 1, line.trim()));
+        }
+    }
+    failure
+        .hint("correct the name there; `apt-cache search WORD` on a Debian 13 machine finds names")
 }
 
 /// Fetches or finds the User Mode Linux kernel. Blocking.

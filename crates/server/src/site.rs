@@ -73,6 +73,11 @@ impl Site {
         wanted
     }
 
+    /// Takes back what the site must be, after a profile that could not be followed.
+    pub fn set_back(&self, wanted: Option<Arc<Wanted>>) {
+        *self.wanted.write().unwrap_or_else(PoisonError::into_inner) = wanted;
+    }
+
     /// Works on the services; never held across an await.
     pub fn services<T>(&self, work: impl FnOnce(&mut Services) -> T) -> T {
         work(&mut self.services.lock().unwrap_or_else(PoisonError::into_inner))

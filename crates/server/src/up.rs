@@ -1,9 +1,9 @@
 //! `up`: from a profile to a running site, doing only what the plan says.
 //!
 //! ```text
-//!            ┌─ network, install server ─┐
-//! plan ──────┤                           ├──> per node: disk → seed → machine → ready ──> site checks
-//!            └─ kernel → role images ────┘     (all nodes at once; one that fails does not stop the others)
+//! plan ─> kernel, role images ─> network, install server ─> per node: disk → seed → machine → ready ─> site checks
+//!         (nothing of the site      (all nodes at once; one that fails
+//!          is touched before)        does not stop the others)
 //! ```
 //!
 //! Killed at any moment, the next `up` observes what is there and goes on.
@@ -46,6 +46,14 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     };
     let (_, plan) = present(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
+    // Wanted packages that do not exist are found here: nothing of the site has been touched yet.
+    let software = match software(site, &wanted, &plan, &request, task).await {
+        Ok(software) => software,
+        Err(failure) => {
+            site.set_back(before);
+            return Err(failure);
+        }
+    };
     let same_source = before.is_some_and(|before| before.source == wanted.source);
     if !same_source || !site.dir.source().exists() {
         wanted::store(&site.dir, &wanted.source)?;
@@ -55,7 +63,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
         settle(site, &wanted, task, request.check).await?;
         return Ok(false);
     }
-    carry_out(site, &wanted, &plan, &request, task).await?;
+    carry_out(site, &wanted, &plan, software, task).await?;
     settle(site, &wanted, task, request.check).await?;
     Ok(true)
 }
@@ -235,26 +243,18 @@ async fn carry_out(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     plan: &Plan,
-    request: &UpRequest,
+    (uml, images): (Option<Arc<Uml>>, Option<Images>),
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
         stop::node(site, &step.node, stop::LIMIT, task).await?;
         site.links.remove(&step.node);
     }
-    let network = async {
-        let stage = task.stage("site", "network", wanted.network.namespace.clone());
-        match services(site, wanted, Some(task)).await {
-            Ok(()) => {
-                stage.finish(format!("install server on {}", wanted.site.server));
-                Ok(())
-            }
-            Err(failure) => Err(stage.fail(failure)),
-        }
-    };
-    let (network, software) = tokio::join!(network, software(site, wanted, plan, request, task));
-    network?;
-    let (uml, images) = software?;
+    let stage = task.stage("site", "network", wanted.network.namespace.clone());
+    match services(site, wanted, Some(task)).await {
+        Ok(()) => stage.finish(format!("install server on {}", wanted.site.server)),
+        Err(failure) => return Err(stage.fail(failure)),
+    }
     let nodes = wanted.compiled.nodes.iter().map(|node| {
         let image = images.as_ref().and_then(|images| images.by_node.get(&node.name).cloned());
         let (site, wanted, plan, task) = (site.clone(), wanted.clone(), plan.clone(), task.clone());

@@ -2,6 +2,12 @@
 //! changed and destroyed. Needs root and the Debian archive. One story, since each chapter stands on
 //! the one before; the chapters are named in the output.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the chapters' names and times are this test's report"
+)]
+
 mod lab;
 mod traces;
 
@@ -12,7 +18,7 @@ use serde_json::Value;
 fn a_site_is_born_used_hurt_changed_and_destroyed() {
     let lab = Lab::new("dublin", PROFILE);
     lab.chapter("the daemon is killed while the first images are built", || {
-        interrupted_birth(&lab)
+        interrupted_birth(&lab);
     });
     lab.chapter("up goes on and ends with every check green", || birth(&lab));
     lab.chapter("up again changes nothing", || unchanged(&lab));
@@ -132,6 +138,7 @@ fn daemon_killed(lab: &Lab) {
     assert_eq!(lab.machine_pids(), before);
 }
 
+#[derive(Clone, Copy)]
 enum Victim {
     Shim,
     Machine,
