@@ -49,8 +49,6 @@ pub enum Vmm {
     Auto,
     /// User-Mode Linux.
     Uml,
-    /// QEMU.
-    Qemu,
 }
 
 /// How strictly a User-Mode-Linux kernel keeps its own processes apart.

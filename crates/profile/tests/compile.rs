@@ -32,7 +32,6 @@ uid = 20001
 [roles.big]
 extends = "worker"
 memory = "1 GiB"
-cpus = 2
 security = "seccomp"
 
 [nodes.head]
@@ -56,7 +55,7 @@ packages = ["vim-tiny"]
 [nodes.big]
 role = "big"
 address = "198.51.100.10"
-vmm = "qemu"
+vmm = "uml"
 "#;
 
 #[test]
@@ -78,7 +77,7 @@ fn values_come_from_node_then_role_then_site() {
     assert_eq!(of("head").memory, 128 << 20);
     assert_eq!(of("big").memory, 1 << 30);
     assert_eq!((of("head").security, of("wn1").security), (Security::Seccomp, Security::Ptrace));
-    assert_eq!((of("big").security, of("big").vmm), (Security::Seccomp, Vmm::Qemu));
+    assert_eq!((of("big").security, of("big").vmm), (Security::Seccomp, Vmm::Uml));
     assert_eq!(of("wn2").swap, 128 << 20);
     assert_eq!(of("wn2").disk, 4 << 30);
 }

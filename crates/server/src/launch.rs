@@ -62,7 +62,8 @@ fn kernel_arguments() -> Vec<String> {
         "root=PARTLABEL=gridgate-root",
         "rootfstype=ext4",
         "rw",
-        "quiet",
+        // Errors of drivers that mean nothing here would stand last on the console; a panic still shows.
+        "loglevel=3",
         "panic=1",
         "initcall_blacklist=raid6_init,calibrate_xor_blocks",
         "lpj=20000000",

@@ -35,6 +35,11 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     let before = site.wanted();
     let wanted = {
         let (home, source) = (site.home.clone(), request.source.clone());
+        if request.plan_only && !site.dir.ca().exists() {
+            let wanted = blocking(move || wanted::preview(&home, source)).await??;
+            task.emit(Event::Plan(present(site, &Arc::new(wanted)).await?.1));
+            return Ok(false);
+        }
         let (wanted, ca) = blocking(move || wanted::compile(&home, source)).await??;
         check_shrink(site, &wanted)?;
         if request.plan_only {

@@ -49,14 +49,14 @@ impl Wanted {
 
 /// Checks a source without touching anything, and gives the site's name.
 pub fn check(source: &SiteSource) -> Result<String, Failure> {
-    let site = parse_site(&files(source)).map_err(|e| faults(&e))?;
-    let facts = Facts {
-        ca_certificate: "(not made yet)".into(),
-        ca_hash: "00000000".into(),
-        admin_keys: Vec::new(),
-    };
-    gridgate_profile::compile(&site, &facts).map_err(|e| faults(&e))?;
-    Ok(site.name.clone())
+    compiled(source, &placeholder()).map(|(site, _)| site.name)
+}
+
+/// What a site that does not exist yet would be; makes nothing, so its CA and keys are placeholders.
+pub fn preview(home: &Home, source: SiteSource) -> Result<Wanted, Failure> {
+    let (site, compiled) = compiled(&source, &placeholder())?;
+    let network = network(&home.site(&site.name), &site, &compiled);
+    Ok(Wanted { source, compiled, site, network })
 }
 
 /// Compiles a checked source for this host. Makes the site's CA and keys when they are missing.
@@ -70,9 +70,23 @@ pub fn compile(home: &Home, source: SiteSource) -> Result<(Wanted, SiteCa), Fail
         ca_hash: ca.hash().to_owned(),
         admin_keys: vec![access::admin_key(&dir)?],
     };
-    let compiled = gridgate_profile::compile(&site, &facts).map_err(|e| faults(&e))?;
+    let (site, compiled) = compiled(&source, &facts)?;
     let network = network(&dir, &site, &compiled);
     Ok((Wanted { source, compiled, site, network }, ca))
+}
+
+fn compiled(source: &SiteSource, facts: &Facts) -> Result<(Site, Compiled), Failure> {
+    let site = parse_site(&files(source)).map_err(|e| faults(&e))?;
+    let compiled = gridgate_profile::compile(&site, facts).map_err(|e| faults(&e))?;
+    Ok((site, compiled))
+}
+
+fn placeholder() -> Facts {
+    Facts {
+        ca_certificate: "(not made yet)".into(),
+        ca_hash: "00000000".into(),
+        admin_keys: Vec::new(),
+    }
 }
 
 /// Keeps the source, so that a later daemon knows the site.

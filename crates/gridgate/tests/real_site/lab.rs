@@ -16,6 +16,8 @@ pub struct Lab {
     pub home: TempDir,
     folder: TempDir,
     pub site: &'static str,
+    /// What the kernel held of sites of this name before this one was made.
+    pub before: Vec<String>,
 }
 
 impl Lab {
@@ -26,6 +28,7 @@ impl Lab {
             home: TempDir::with_prefix_in("home-", target).expect("a home"),
             folder: TempDir::with_prefix_in("site-", target).expect("a folder"),
             site,
+            before: crate::traces::kernel_objects(site),
         };
         lab.write_profile(profile);
         lab
@@ -148,10 +151,13 @@ impl Lab {
 impl Drop for Lab {
     /// Also after a failed chapter nothing may be left.
     fn drop(&mut self) {
-        let output = self.run(&["destroy", "--yes"]);
-        if std::thread::panicking() {
-            eprintln!("destroy: {}", String::from_utf8_lossy(&output.stderr));
+        let failed = std::thread::panicking();
+        if failed {
             eprintln!("daemon log:\n{}", self.daemon_log());
+        }
+        let output = self.run(&["destroy", "--yes"]);
+        if failed {
+            eprintln!("destroy: {}", String::from_utf8_lossy(&output.stderr));
         }
         self.run(&["daemon", "stop"]);
     }

@@ -20,14 +20,7 @@ pub fn none_after_destroy(lab: &Lab) {
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert!(!mounts.contains(&home), "still mounted: {mounts}");
-    assert_eq!(names_with("/run/netns", &format!("gg-{}-", lab.site)), Vec::<String>::new());
-    for controller in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
-        let group = controller.path().join("gridgate");
-        assert_eq!(
-            names_with(&group.display().to_string(), &format!("{}-", lab.site)),
-            Vec::<String>::new()
-        );
-    }
+    assert_eq!(kernel_objects(lab.site), lab.before, "namespaces and control groups");
     for device in names_with("/sys/block", "loop") {
         let backing = fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
         assert!(
@@ -36,6 +29,18 @@ pub fn none_after_destroy(lab: &Lab) {
         );
     }
     assert!(!lab.home.path().join("sites").join(lab.site).exists());
+}
+
+/// Namespaces and control groups of sites of this name, of whatever home.
+pub fn kernel_objects(site: &str) -> Vec<String> {
+    let mut names = names_with("/run/netns", &format!("gg-{site}-"));
+    for controller in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+        let group = controller.path().join("gridgate").display().to_string();
+        let found = names_with(&group, &format!("{site}-"));
+        names.extend(found.into_iter().map(|name| format!("{group}/{name}")));
+    }
+    names.sort();
+    names
 }
 
 fn names_with(folder: &str, prefix: &str) -> Vec<String> {

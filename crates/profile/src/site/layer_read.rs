@@ -23,7 +23,7 @@ const CPUS: i64 = 256;
 /// Largest content of a file given in the profile.
 const LARGEST_FILE: usize = 1 << 20;
 
-const VMMS: &[(&str, Vmm)] = &[("auto", Vmm::Auto), ("uml", Vmm::Uml), ("qemu", Vmm::Qemu)];
+const VMMS: &[(&str, Vmm)] = &[("auto", Vmm::Auto), ("uml", Vmm::Uml)];
 const SECURITIES: &[(&str, Security)] =
     &[("seccomp", Security::Seccomp), ("ptrace", Security::Ptrace)];
 

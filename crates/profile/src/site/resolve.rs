@@ -208,10 +208,10 @@ fn node(
         })
         .collect();
     let vmm = layer.vmm.as_ref().map(|vmm| vmm.value).unwrap_or_default();
-    if let Some(cpus) = layer.cpus.as_ref().filter(|cpus| cpus.value > 1 && vmm == super::Vmm::Uml)
-    {
+    // "auto" is User-Mode Linux as long as there is no other backend.
+    if let Some(cpus) = layer.cpus.as_ref().filter(|cpus| cpus.value > 1) {
         let fault = cpus.spot.fault(FaultCode::Conflict, "a User-Mode-Linux machine has one CPU");
-        sink.push(fault.suggest("drop `cpus`, or set vmm = \"qemu\"").on_node(&counted.name));
+        sink.push(fault.suggest("drop `cpus`").on_node(&counted.name));
     }
     let value =
         |setting: &Option<Located<u64>>, default| setting.as_ref().map_or(default, |s| s.value);
