@@ -26,6 +26,10 @@ place() {
 if [ "$1" = -list ]; then
     echo "$2"
     ls -p "$(place "$2")" | sed 's/.*/    & /'
+elif [ "$1" = -f ]; then
+    while IFS='"' read -r _ from _ to _; do
+        cp "$(place "$from")" "$(place "$to")" || exit 1
+    done <"$2"
 else
     cp "$(place "$1")" "$(place "$2")"
 fi
@@ -33,7 +37,7 @@ fi
 
 const DELETE: &str = r#"#!/bin/sh
 echo "settings" >"$HOME/.settings-of-a-tool"
-rm "$STORE/${1#gsiftp://se.dublin.test/}"
+for url; do rm "$STORE/${url#gsiftp://se.dublin.test/}"; done
 "#;
 
 fn tool(bin: &Path, name: &str, text: &str) {

@@ -99,16 +99,15 @@ fn proxy(transcript: &Transcript, identity: &str) -> Finding {
 
 /// Seconds that a proxy has left, if it is this person's.
 fn time_left(transcript: &Transcript, identity: &str) -> Result<u64, String> {
-    let found = step(transcript, "identity")?;
-    match found.first_line() {
+    let info = step(transcript, "info")?;
+    match info.first_line() {
         Some(line) if unescaped(line) == identity.as_bytes() => {}
         Some(line) if line.starts_with('/') => {
             return Err(format!("the proxy is `{line}`, not `{identity}`"));
         }
-        _ => return Err(failed(found)),
+        _ => return Err(failed(info)),
     }
-    let left = step(transcript, "left")?;
-    left.first_line().and_then(|line| line.parse().ok()).ok_or_else(|| failed(left))
+    info.lines().nth(1).and_then(|line| line.parse().ok()).ok_or_else(|| failed(info))
 }
 
 /// The bytes of a subject as OpenSSL prints it: others than ASCII as `\xC3`.
@@ -216,7 +215,7 @@ fn same_content(transcript: &Transcript) -> Finding {
             Err(format!("what came back differs: SHA-256 {got} instead of {sent}"))
         }
         // Why it did not come back was said by the step that fetches it.
-        (Some(_), None) => Err(transcript.step("get").map_or_else(|| failed(sums), failed)),
+        (Some(_), None) => Err(transcript.step("transfers").map_or_else(|| failed(sums), failed)),
         (None, _) => Err(failed(sums)),
     }
 }

@@ -17,21 +17,28 @@ pub(crate) fn authenticate(ce: &str) -> String {
     format!("globusrun -a -r {}", quoted(ce))
 }
 
-/// Runs a program of the CE's through a job manager.
+/// Runs a program of the CE's through a job manager. (`globus-job-run` is a shell
+/// script that writes this description and calls this program.)
 pub(crate) fn job(ce: &str, manager: &str, program: &str) -> String {
-    format!("globus-job-run {} {program}", quoted(&format!("{ce}/{manager}")))
+    submit(ce, manager, &quoted(&format!("&(executable=\"{program}\")")))
 }
 
-/// Stages a local script and runs it through a job manager.
+/// Stages a local script, whose path may have variables of the shell in it, and
+/// runs it through a job manager.
 pub(crate) fn staged_job(ce: &str, manager: &str, script: &str) -> String {
-    format!("globus-job-run {} -s {script}", quoted(&format!("{ce}/{manager}")))
+    let description = format!(r##""&(executable=\$(GLOBUSRUN_GASS_URL) # \"{script}\")""##);
+    submit(ce, manager, &description)
 }
 
-/// Lists a directory, whose URL ends with `/`, and keeps the entries that have
-/// this text in their names: a full directory must not push them out of the
-/// output. (The directory's own URL is printed even when the server refuses.)
-pub(crate) fn list(url: &str, text: &str) -> String {
-    format!("sh -c 'globus-url-copy -list \"$1\" | grep -F -e \"$2\"' sh {url} {text}")
+/// Submits a job and waits for it and its output.
+fn submit(ce: &str, manager: &str, description: &str) -> String {
+    format!("globusrun -s -r {} {description}", quoted(&format!("{ce}/{manager}")))
+}
+
+/// Lists a directory, whose URL ends with `/`. (That URL is printed even when the
+/// server refuses.)
+pub(crate) fn list(url: &str) -> String {
+    format!("globus-url-copy -list {url}")
 }
 
 /// Copies between URLs; `file://` and an absolute path is here.
@@ -39,7 +46,19 @@ pub(crate) fn copy(from: &str, to: &str) -> String {
     format!("globus-url-copy {from} {to}")
 }
 
-/// Removes a file. The tool's own settings folder goes where it is removed again.
-pub(crate) fn delete(url: &str) -> String {
-    format!("env HOME=\"$work\" {DELETE_COMMAND} {url}")
+/// Copies, one after the other and with one login, what a file lists that
+/// [`copies`] wrote.
+pub(crate) fn copy_all(list: &str) -> String {
+    format!("globus-url-copy -f {list}")
+}
+
+/// Writes the list for [`copy_all`].
+pub(crate) fn copies(list: &str, pairs: &[(&str, &str)]) -> String {
+    let words: Vec<String> = pairs.iter().map(|(from, to)| format!("{from} {to}")).collect();
+    format!("printf '\"%s\" \"%s\"\\n' {} >{list}", words.join(" "))
+}
+
+/// Removes files. The tool makes a settings folder in `$HOME`.
+pub(crate) fn delete(urls: &str) -> String {
+    format!("{DELETE_COMMAND} {urls}")
 }

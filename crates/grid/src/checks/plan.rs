@@ -1,7 +1,9 @@
 //! The checks of a site: from facts to scripts.
 
 use super::expectation::{Claim, Expectation, Service};
-use super::operation::{FOLDER, authenticate, copy, delete, job, list, staged_job};
+use super::operation::{
+    FOLDER, authenticate, copies, copy, copy_all, delete, job, list, staged_job,
+};
 use super::script::Otherwise::{End, GoOn};
 use super::script::{Script, quoted};
 use super::{GridUser, Host, Planned, SiteCheck, SiteFacts};
@@ -164,8 +166,9 @@ impl<'a> Storage<'a> {
     }
 
     /// Lists the parent: unlike the directory itself it always has an entry.
-    fn list_parent(self) -> String {
-        list(&quoted(&self.parent_url()), &quoted(&self.entry()))
+    fn list_parent(self, script: Script, step: &str) -> Script {
+        let command = list(&quoted(&self.parent_url()));
+        script.step_showing(step, OPERATION, &command, &quoted(&self.entry()))
     }
 
     fn url(self) -> String {
@@ -173,13 +176,19 @@ impl<'a> Storage<'a> {
     }
 
     /// A script in which `$storage` is the directory's URL and `$one` and `$two`
-    /// are those of two files that are not there yet, and will not be at the end.
+    /// are those of two files that are not there yet. At its end it removes those
+    /// which `$put_one` and `$put_two` say may be there.
     fn script(self) -> Script {
+        let rest = delete("${put_one:+\"$one\"} ${put_two:+\"$two\"}");
         Script::new()
+            // The deleting tool's settings folder goes where it is removed again.
+            .set("HOME=$work")
             .set(&format!("storage={}", quoted(&self.url())))
             .set("one=$storage$unique.one")
             .set("two=$storage$unique.two")
-            .step("names", 5, "printf '%s\\n' \"$unique.one\" \"$unique.two\"", End)
+            .set("put_one= put_two=")
+            .local("names", "printf '%s\\n' \"$unique.one\" \"$unique.two\"", End)
+            .at_end_if("[ -n \"$put_one$put_two\" ]", 2 * OPERATION, &rest)
     }
 
     fn hint(self) -> String {
@@ -189,17 +198,47 @@ impl<'a> Storage<'a> {
 
 /// A local file of random bytes, `$work/sent`.
 fn random_file(script: Script, bytes: u32) -> Script {
-    let command = format!("sh -c 'head -c {bytes} /dev/urandom >\"$1/sent\"' sh \"$work\"");
-    script.step("random", 10, &command, End)
+    script.local("random", &format!("head -c {bytes} /dev/urandom >\"$work/sent\""), End)
+}
+
+/// The file of random bytes, and what is fetched to compare with it.
+const SENT: &str = "\"file://$work/sent\"";
+const GOT: &str = "\"file://$work/got\"";
+const ONE: &str = "\"$one\"";
+const TWO: &str = "\"$two\"";
+
+/// The step `transfers`: copies in this order, ended by the first that fails.
+fn transfers(script: Script, pairs: &[(&str, &str)]) -> Script {
+    let list = "\"$work/transfers\"";
+    let put = |url: &str| pairs.iter().any(|(_, to)| *to == url);
+    let mut script = script.local("list", &copies(list, pairs), End);
+    for (url, mark) in [(ONE, "put_one=yes"), (TWO, "put_two=yes")] {
+        if put(url) {
+            script = script.set(mark);
+        }
+    }
+    script.step("transfers", pairs.len() as u32 * OPERATION, &copy_all(list), End)
 }
 
 /// Lists what this run of the check has on the SE.
-fn ours() -> String {
-    list("\"$storage\"", "\"$unique\"")
+fn ours(script: Script, step: &str) -> Script {
+    script.step_showing(step, OPERATION, &list("\"$storage\""), "\"$unique\"")
+}
+
+/// Removes `$one`, and lists before and after.
+fn delete_one(script: Script) -> Script {
+    let script = ours(script, "before").step("delete", OPERATION, &delete(ONE), GoOn);
+    // What was removed needs no clean-up.
+    ours(script.set("[ \"$code\" -ne 0 ] || put_one="), "after")
 }
 
 fn checksums(script: Script) -> Script {
-    script.step("checksums", 10, "sha256sum \"$work/sent\" \"$work/got\"", GoOn)
+    script.local("checksums", "sha256sum \"$work/sent\" \"$work/got\"", GoOn)
+}
+
+/// Whose proxy a file is, and how many seconds it has left: a line each.
+fn info(script: Script, file: &str) -> Script {
+    script.step("info", 10, &format!("grid-proxy-info -file {file} -identity -timeleft"), GoOn)
 }
 
 fn proxy(facts: &SiteFacts) -> Result<Part, &'static str> {
@@ -208,13 +247,11 @@ fn proxy(facts: &SiteFacts) -> Result<Part, &'static str> {
     let script = Script::new()
         .set(&format!("folder=$HOME/{FOLDER}"))
         .set("new=$folder/.new-$unique")
-        .step("folder", 10, "mkdir -p \"$folder\"", End)
-        .step("private", 10, "chmod 0700 \"$folder\"", End)
+        .local("folder", "mkdir -p \"$folder\" && chmod 0700 \"$folder\"", End)
         .step("init", OPERATION, "grid-proxy-init -valid 12:00 -out \"$new\"", End)
-        .step("move", 10, "mv -f \"$new\" \"$X509_USER_PROXY\"", End)
-        .step("identity", 10, "grid-proxy-info -file \"$X509_USER_PROXY\" -identity", GoOn)
-        .step("left", 10, "grid-proxy-info -file \"$X509_USER_PROXY\" -timeleft", GoOn)
-        .at_end(5, "rm -f \"$new\"");
+        .local("move", "mv -f \"$new\" \"$X509_USER_PROXY\"", End)
+        .at_end_if("[ -e \"$new\" ]", 5, "rm -f \"$new\"");
+    let script = info(script, "\"$X509_USER_PROXY\"");
     let claim = Claim::Proxy { identity: user.subject.clone() };
     let hint = format!("gridgate exec {} --user {} -- grid-proxy-init -debug", ui.node, user.name);
     Ok(Part { script, claim, hint })
@@ -244,11 +281,9 @@ fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
     // A script of ours rather than words on a command line, which pass through
     // three programs' ideas of quoting.
     let where_am_i = "#!/bin/sh\necho \"host=$(hostname)\"\necho \"job=${SLURM_JOB_ID:-none}\"\n";
-    let write =
-        format!("sh -c 'printf %s \"$2\" >\"$1\"' sh \"$work/where\" {}", quoted(where_am_i));
-    let command = staged_job(&ce.fqdn, "jobmanager-slurm", "\"$work/where\"");
-    let script =
-        Script::new().step("script", 5, &write, End).step("job", BATCH_JOB, &command, GoOn);
+    let write = format!("printf %s {} >\"$work/where\"", quoted(where_am_i));
+    let command = staged_job(&ce.fqdn, "jobmanager-slurm", "$work/where");
+    let script = Script::new().local("script", &write, End).step("job", BATCH_JOB, &command, GoOn);
     let claim = Claim::RanOnWorker { workers: facts.workers.clone(), domain: facts.domain.clone() };
     let hint = format!(
         "gridgate logs {} slurmctld; gridgate logs {} slurmd; whether /home is mounted on the \
@@ -259,65 +294,46 @@ fn slurm(facts: &SiteFacts, ce: &Host) -> Result<Part, &'static str> {
 }
 
 fn listing(storage: Storage<'_>) -> Part {
-    let script = Script::new().step("list", OPERATION, &storage.list_parent(), GoOn);
+    let script = storage.list_parent(Script::new(), "list");
     let claim = Claim::Listed { url: storage.parent_url(), entry: storage.entry() };
     Part { script, claim, hint: storage.hint() }
 }
 
 fn put(storage: Storage<'_>) -> Part {
-    let script = random_file(storage.script(), 65536)
-        .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), GoOn)
-        .step("list", OPERATION, &ours(), GoOn)
-        .at_end(OPERATION, &delete("\"$one\""));
-    Part { script, claim: Claim::Put, hint: storage.hint() }
+    let script = random_file(storage.script(), 65536).set("put_one=yes").step(
+        "put",
+        OPERATION,
+        &copy(SENT, ONE),
+        GoOn,
+    );
+    Part { script: ours(script, "list"), claim: Claim::Put, hint: storage.hint() }
 }
 
 fn get(storage: Storage<'_>) -> Part {
-    let script = random_file(storage.script(), 65536)
-        .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), End)
-        .step("get", OPERATION, &copy("\"$one\"", "\"file://$work/got\""), GoOn);
-    let script = checksums(script).at_end(OPERATION, &delete("\"$one\""));
-    Part { script, claim: Claim::SameContent { what: "downloaded" }, hint: storage.hint() }
+    let script = transfers(random_file(storage.script(), 65536), &[(SENT, ONE), (ONE, GOT)]);
+    let claim = Claim::SameContent { what: "downloaded" };
+    Part { script: checksums(script), claim, hint: storage.hint() }
 }
 
 fn deletion(storage: Storage<'_>) -> Part {
     // The second file shows that a listing without the first is a true one.
-    let script = random_file(storage.script(), 1024)
-        .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), End)
-        .step("put-other", OPERATION, &copy("\"file://$work/sent\"", "\"$two\""), End)
-        .step("before", OPERATION, &ours(), GoOn)
-        .step("delete", OPERATION, &delete("\"$one\""), GoOn)
-        .step("after", OPERATION, &ours(), GoOn)
-        .at_end(OPERATION, &delete("\"$one\""))
-        .at_end(OPERATION, &delete("\"$two\""));
-    Part { script, claim: Claim::Deleted { what: "the file" }, hint: storage.hint() }
+    let script = transfers(random_file(storage.script(), 1024), &[(SENT, ONE), (SENT, TWO)]);
+    let claim = Claim::Deleted { what: "the file" };
+    Part { script: delete_one(script), claim, hint: storage.hint() }
 }
 
 fn third_party(storage: Storage<'_>) -> Part {
-    let script = random_file(storage.script(), 65536)
-        .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$one\""), End)
-        .step("copy", OPERATION, &copy("\"$one\"", "\"$two\""), End)
-        .step("get", OPERATION, &copy("\"$two\"", "\"file://$work/got\""), GoOn);
-    let script = checksums(script)
-        .at_end(OPERATION, &delete("\"$one\""))
-        .at_end(OPERATION, &delete("\"$two\""));
+    let pairs = [(SENT, ONE), (ONE, TWO), (TWO, GOT)];
+    let script = checksums(transfers(random_file(storage.script(), 65536), &pairs));
     let what = "copied on the SE and downloaded";
     Part { script, claim: Claim::SameContent { what }, hint: storage.hint() }
 }
 
 fn replica(storage: Storage<'_>) -> Part {
     // `$one` is the replica that is deleted, `$two` the original that stays.
-    let script = random_file(storage.script(), 1_000_000)
-        .step("put", OPERATION, &copy("\"file://$work/sent\"", "\"$two\""), End)
-        .step("copy", OPERATION, &copy("\"$two\"", "\"$one\""), End)
-        .step("get", OPERATION, &copy("\"$one\"", "\"file://$work/got\""), GoOn);
-    let script = checksums(script)
-        .step("before", OPERATION, &ours(), GoOn)
-        .step("delete", OPERATION, &delete("\"$one\""), GoOn)
-        .step("after", OPERATION, &ours(), GoOn)
-        .at_end(OPERATION, &delete("\"$one\""))
-        .at_end(OPERATION, &delete("\"$two\""));
-    Part { script, claim: Claim::Replica, hint: storage.hint() }
+    let pairs = [(SENT, TWO), (TWO, ONE), (ONE, GOT)];
+    let script = checksums(transfers(random_file(storage.script(), 1_000_000), &pairs));
+    Part { script: delete_one(script), claim: Claim::Replica, hint: storage.hint() }
 }
 
 fn unmapped(facts: &SiteFacts, storage: Option<Storage<'_>>) -> Result<Part, &'static str> {
@@ -330,30 +346,30 @@ fn unmapped(facts: &SiteFacts, storage: Option<Storage<'_>>) -> Result<Part, &'s
         quoted(UNMAPPED_CERTIFICATE),
         quoted(UNMAPPED_KEY)
     );
-    let mut script = Script::new()
+    let script = Script::new()
         .set("stranger=$work/stranger")
-        .step("init", OPERATION, &init, End)
-        .step("identity", 10, "grid-proxy-info -file \"$stranger\" -identity", GoOn)
-        .step("left", 10, "grid-proxy-info -file \"$stranger\" -timeleft", GoOn);
+        .set("mapped=$X509_USER_PROXY")
+        .step("init", OPERATION, &init, End);
+    let mut script = info(script, "\"$stranger\"");
     let mut services = Vec::new();
     let mut hints = Vec::new();
     // Each refusal is followed by the mapped user's success: the service was up.
-    let try_both = |script: Script, name: &str, command: &str| {
-        let stranger = format!("env X509_USER_PROXY=\"$stranger\" {command}");
-        script.step(&format!("stranger-{name}"), OPERATION, &stranger, GoOn).step(
-            &format!("mapped-{name}"),
-            OPERATION,
-            command,
-            GoOn,
-        )
+    let try_both = |mut script: Script, name: &str, step: &dyn Fn(Script, &str) -> Script| {
+        for person in ["stranger", "mapped"] {
+            let script_as = script.set(&format!("X509_USER_PROXY=${person}"));
+            script = step(script_as, &format!("{person}-{name}"));
+        }
+        script
     };
     if let Some(ce) = ce {
-        script = try_both(script, "gram", &authenticate(&ce.fqdn));
+        script = try_both(script, "gram", &|script, name| {
+            script.step(name, OPERATION, &authenticate(&ce.fqdn), GoOn)
+        });
         services.push(Service::Gram);
         hints.push(format!("gridgate logs {} globus-gatekeeper", ce.node));
     }
     if let Some(storage) = storage {
-        script = try_both(script, "gridftp", &storage.list_parent());
+        script = try_both(script, "gridftp", &|script, name| storage.list_parent(script, name));
         services.push(Service::GridFtp { entry: storage.entry() });
         hints.push(storage.hint());
     }

@@ -6,6 +6,10 @@
 //! command prints is prefixed, so nothing it prints can pass for a mark of ours.
 //! A step's limit is kept in the node by `timeout`, so that the script itself ends
 //! in time, removes its folder and what it put on the SE.
+//!
+//! In a User-Mode-Linux guest a program's start costs some 20 ms, as much as a
+//! service takes to answer. So the script starts none but the check's own: what the
+//! shell can do itself it does itself, and only grid programs run under `timeout`.
 
 use super::operation::FOLDER;
 
@@ -35,6 +39,15 @@ pub(crate) enum Otherwise {
     End,
     /// The steps that follow tell more than the exit code does.
     GoOn,
+}
+
+impl Otherwise {
+    fn shell(self) -> &'static str {
+        match self {
+            Otherwise::End => " || exit 0\n",
+            Otherwise::GoOn => "\n",
+        }
+    }
 }
 
 /// A script under construction.
@@ -70,18 +83,40 @@ impl Script {
     ) -> Script {
         self.limit_s += limit_s + GRACE;
         self.body.push_str(&format!("step {name} {limit_s} {command}"));
-        self.body.push_str(match otherwise {
-            Otherwise::End => " || exit 0\n",
-            Otherwise::GoOn => "\n",
-        });
+        self.body.push_str(otherwise.shell());
         self
     }
 
-    /// A command that is run in silence at the end, however that comes.
-    pub(crate) fn at_end(mut self, limit_s: u32, command: &str) -> Script {
+    /// As [`Script::step`], of a program that prints a directory, of which only the
+    /// lines with `text`, a shell word, are kept: a full directory must not push
+    /// them out of the output.
+    pub(crate) fn step_showing(
+        mut self,
+        name: &str,
+        limit_s: u32,
+        command: &str,
+        text: &str,
+    ) -> Script {
         self.limit_s += limit_s + GRACE;
-        let line = format!("    quietly {limit_s} {command}\n");
-        self.clean_up.push_str(&line);
+        self.body.push_str(&format!("showing {text} {name} {limit_s} {command}\n"));
+        self
+    }
+
+    /// A step that speaks to no service and so needs no limit: any shell command.
+    pub(crate) fn local(mut self, name: &str, command: &str, otherwise: Otherwise) -> Script {
+        self.body.push_str(&format!(
+            "begin {name}\n{{ {command}; }} </dev/null >\"$work/.out\" 2>\"$work/.err\" || code=$?\n\
+             end"
+        ));
+        self.body.push_str(otherwise.shell());
+        self
+    }
+
+    /// A command that is run in silence at the end, however that comes, if then a
+    /// test of the shell's holds.
+    pub(crate) fn at_end_if(mut self, test: &str, limit_s: u32, command: &str) -> Script {
+        self.limit_s += limit_s + GRACE;
+        self.clean_up.push_str(&format!("    {test} && quietly {limit_s} {command}\n"));
         self
     }
 
@@ -94,7 +129,8 @@ umask 077
 LC_ALL=C
 export LC_ALL
 work=$(mktemp -d /tmp/gridgate-check.XXXXXXXXXX) || exit 0
-unique=gridgate-check-$(hostname)-${{work##*.}}-$$
+IFS= read -r host </proc/sys/kernel/hostname || exit 0
+unique=gridgate-check-$host-${{work##*.}}-$$
 X509_USER_PROXY=$HOME/{FOLDER}/proxy
 export X509_USER_PROXY
 unset X509_USER_CERT X509_USER_KEY
@@ -103,17 +139,42 @@ quietly() {{
     shift
     timeout -k {GRACE} "$limit" "$@" </dev/null >/dev/null 2>&1
 }}
-step() {{
+begin() {{
     printf '{STEP_MARK}%s\n' "$1"
-    limit=$2
-    shift 2
     code=0
-    timeout -k {GRACE} "$limit" "$@" </dev/null >"$work/.out" 2>"$work/.err" || code=$?
-    head -c {MOST_OUTPUT} "$work/.out" | sed 's/^/{OUT_PREFIX}/'
+}}
+show() {{
+    left={MOST_OUTPUT}
+    while [ "$left" -gt 0 ] && {{ IFS= read -r line || [ -n "$line" ]; }}; do
+        printf '%s%.{MOST_OUTPUT}s\n' "$1" "$line"
+        left=$((left - ${{#line}} - 1))
+    done <"$2"
     printf '\n'
-    head -c {MOST_OUTPUT} "$work/.err" | sed 's/^/{ERROR_PREFIX}/'
-    printf '\n{EXIT_MARK}%s\n' "$code"
+}}
+end() {{
+    show '{OUT_PREFIX}' "$work/${{1-.out}}"
+    show '{ERROR_PREFIX}' "$work/.err"
+    printf '{EXIT_MARK}%s\n' "$code"
     return "$code"
+}}
+limited() {{
+    limit=$1
+    shift
+    timeout -k {GRACE} "$limit" "$@" </dev/null >"$work/.out" 2>"$work/.err" || code=$?
+}}
+step() {{
+    begin "$1"
+    shift
+    limited "$@"
+    end
+}}
+showing() {{
+    text=$1
+    begin "$2"
+    shift 2
+    limited "$@"
+    grep -F -e "$text" "$work/.out" >"$work/.shown" || code=$((code ? code : $?))
+    end .shown
 }}
 finish() {{
     trap '' HUP INT TERM

@@ -87,14 +87,14 @@ const FTP_DOWN: &str = "\nerror: globus_xio: Unable to connect to se.dublin.test
 
 #[test]
 fn a_proxy_must_be_the_users_and_last() {
-    let steps =
-        |identity: &str, left: &str| [step("identity", 0, identity, ""), step("left", 0, left, "")];
+    let steps = |identity: &str, left: &str| [step("info", 0, &format!("{identity}\n{left}"), "")];
     passes("proxy", &steps(ALICE, "43199"), "11 h 59 min");
     fails("proxy", &steps(ALICE, "3600"), "3600 s left");
-    fails("proxy", &steps(ALICE, "-1"), "`left`");
+    fails("proxy", &steps(ALICE, "-1"), "`info`");
+    fails("proxy", &[step("info", 0, ALICE, "")], "`info`");
     fails("proxy", &steps(STRANGER, "43199"), "not `/O=dublin.test");
     let error = "ERROR: Couldn't find a valid proxy.";
-    fails("proxy", &[step("identity", 1, "", error)], "valid proxy");
+    fails("proxy", &[step("info", 1, "", error)], "valid proxy");
     fails("proxy", &[step("init", 1, "", "Error: user certificate expired")], "expired");
 }
 
@@ -105,7 +105,7 @@ fn a_subject_beyond_ascii_is_known_in_openssls_spelling() {
     facts.user = Some(GridUser { name: "oisin".into(), subject: subject.into() });
     let Planned::Check(check) = site_checks(&facts).remove(0) else { panic!("no proxy check") };
     let printed = r"/O=dublin.test/OU=People/CN=Ois\xC3\xADn \xC3\x93 Briain";
-    let text = step("identity", 0, printed, "") + &step("left", 0, "43200", "");
+    let text = step("info", 0, &format!("{printed}\n43200"), "");
     assert!(matches!(judge(&check, &result(&text)), Verdict::Passed { .. }));
 }
 
@@ -167,11 +167,11 @@ fn what_comes_back_must_be_what_was_sent() {
         passes(id, &[step("checksums", 0, &sums('a', 'a'), "")], "aaaaaaaaaaaa");
         fails(id, &[step("checksums", 0, &sums('a', 'b'), "")], "differs");
         let lost = [
-            step("get", 1, "", "error: globus_ftp_client: 550 No such file"),
+            step("transfers", 1, "", "error: globus_ftp_client: 550 No such file"),
             step("checksums", 1, sums('a', 'a').lines().next().unwrap(), "sha256sum: got: No"),
         ];
         fails(id, &lost, "550 No such file");
-        fails(id, &[step("put", 1, "", FTP_DOWN)], "Connection refused");
+        fails(id, &[step("transfers", 1, "", FTP_DOWN)], "Connection refused");
     }
 }
 
@@ -213,8 +213,7 @@ fn sums_differ() -> String {
 fn stranger(left: &str, gram: [&str; 2], ftp: [(&str, &str); 2]) -> Vec<String> {
     vec![
         step("init", 0, "Your identity: …", ""),
-        step("identity", 0, STRANGER, ""),
-        step("left", 0, left, ""),
+        step("info", 0, &format!("{STRANGER}\n{left}"), ""),
         step("stranger-gram", 1, gram[0], ""),
         step("mapped-gram", 0, gram[1], ""),
         step("stranger-gridftp", 1, ftp[0].0, ftp[0].1),
@@ -370,7 +369,7 @@ proptest! {
     fn judge_takes_any_steps(
         check in any_check(),
         steps in proptest::collection::vec(
-            ("(job|list|names|before|after|checksums|identity|left|stranger-gram|mapped-gram)",
+            ("(job|list|names|before|after|checksums|info|stranger-gram|mapped-gram)",
              any::<i32>(), "(.*\n){0,4}[\\\\x0-9a-f/=]*", ".*"), 0..12),
     ) {
         let text: String =
