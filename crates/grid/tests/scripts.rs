@@ -35,6 +35,13 @@ else
 fi
 "#;
 
+/// Makes [`COPY`] fail at what comes from the SE to here, after what goes before it.
+const NO_DOWNLOAD: &str = r#"cat >/dev/null
+cp() {
+    case $2 in "$STORE"/*) command cp "$@" ;; *) echo "error: 426" >&2; return 1 ;; esac
+}
+"#;
+
 const DELETE: &str = r#"#!/bin/sh
 echo "settings" >"$HOME/.settings-of-a-tool"
 for url; do rm "$STORE/${url#gsiftp://se.dublin.test/}"; done
@@ -157,6 +164,21 @@ fn a_deletion_that_does_not_delete_is_found() {
     for check in storage_checks() {
         let failed = matches!(judge(&check, &run(&check, home.path())), Verdict::Failed { .. });
         assert_eq!(failed, ["gridftp-delete", "replica"].contains(&check.id), "{}", check.id);
+    }
+}
+
+#[test]
+fn a_step_that_fails_leaves_nothing_either() {
+    let home = site();
+    let no_download = COPY.replace("cat >/dev/null\n", NO_DOWNLOAD);
+    assert_ne!(no_download, COPY);
+    tool(&home.path().join("bin"), "globus-url-copy", &no_download);
+    for check in storage_checks() {
+        let failed = matches!(judge(&check, &run(&check, home.path())), Verdict::Failed { .. });
+        let downloads = ["gridftp-get", "gridftp-third-party", "replica"].contains(&check.id);
+        assert_eq!(failed, downloads, "{}", check.id);
+        let left = entries(&home.path().join("store/srv/storage/alice"));
+        assert!(left.is_empty(), "{} left {left:?}", check.id);
     }
 }
 
