@@ -55,7 +55,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     let software = match software(site, &wanted, &plan, &request, task).await {
         Ok(software) => software,
         Err(failure) => {
-            site.set_back(before);
+            take_back(site, before);
             return Err(failure);
         }
     };
@@ -71,6 +71,16 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     carry_out(site, &wanted, &plan, software, task).await?;
     settle(site, &wanted, task, request.check).await?;
     Ok(true)
+}
+
+/// After a profile that could not be followed: the site is what it was before. One that was nothing
+/// before has no more than a CA that has signed nothing; that goes too.
+fn take_back(site: &Site, before: Option<Arc<Wanted>>) {
+    let new = before.is_none() && !site.dir.source().exists();
+    site.set_back(before);
+    if new && let Err(e) = std::fs::remove_dir_all(site.dir.path()) {
+        tracing::warn!(site = site.name, "the new site's folder could not be removed: {e}");
+    }
 }
 
 /// A disk never shrinks: said before anything is touched.
