@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{Home, private_dir};
 use crate::site::Site;
-use crate::{api, up, wanted};
+use crate::{api, services, wanted};
 
 /// Number of the pipe on which a starter waits for readiness.
 const READY_FD: &str = "GRIDGATE_READY_FD";
@@ -203,9 +203,9 @@ async fn adopt(daemon: &Arc<Daemon>, name: &str) -> Result<(), Failure> {
     let (wanted, ca) = wanted::compile(&daemon.home, source)?;
     let wanted = site.set_wanted(wanted, ca);
     if gridgate_net::exists(&wanted.network.namespace) {
-        up::services(&site, &wanted, None).await?;
+        services::open(&site, &wanted, None).await?;
     }
-    up::republish(&site, &wanted)
+    services::republish(&site, &wanted)
 }
 
 /// Tells a starter that the socket answers, by closing its pipe after a word.

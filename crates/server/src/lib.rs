@@ -26,6 +26,8 @@ mod launch;
 mod observe;
 mod overlay;
 mod plan;
+mod present;
+mod services;
 mod site;
 mod stop;
 mod task;

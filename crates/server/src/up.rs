@@ -8,27 +8,22 @@
 //!
 //! Killed at any moment, the next `up` observes what is there and goes on.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gridgate_depot::{RoleImage, Uml};
-use gridgate_protocol::agent_api::PublishedProfile;
 use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction, UpRequest};
 
 use crate::failure::{Failure, Hint, caused, failure};
-use crate::home::write_atomic;
 use crate::images::{self, Images, Installed};
-use crate::install;
 use crate::launch;
 use crate::observe::{self, Found};
-use crate::plan::{self, Present, PresentSite};
+use crate::plan;
 use crate::site::Site;
 use crate::task::Task;
 use crate::wait::{self, blocking};
 use crate::wanted::{self, Wanted};
-use crate::{access, checks, disks, stop};
+use crate::{access, checks, disks, present, services, stop};
 
 /// Brings the site to the request's profile. Says whether anything was changed.
 pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Result<bool, Failure> {
@@ -37,19 +32,18 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
         let (home, source) = (site.home.clone(), request.source.clone());
         if request.plan_only && !site.dir.ca().exists() {
             let wanted = blocking(move || wanted::preview(&home, source)).await??;
-            task.emit(Event::Plan(present(site, &Arc::new(wanted)).await?.1));
+            task.emit(Event::Plan(present::plan(site, &Arc::new(wanted)).await?));
             return Ok(false);
         }
         let (wanted, ca) = blocking(move || wanted::compile(&home, source)).await??;
-        check_shrink(site, &wanted)?;
+        present::check_shrink(site, &wanted)?;
         if request.plan_only {
-            let present = present(site, &Arc::new(wanted)).await?;
-            task.emit(Event::Plan(present.1));
+            task.emit(Event::Plan(present::plan(site, &Arc::new(wanted)).await?));
             return Ok(false);
         }
         site.set_wanted(wanted, ca)
     };
-    let (_, plan) = present(site, &wanted).await?;
+    let plan = present::plan(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
     // Wanted packages that do not exist are found here: nothing of the site has been touched yet.
     let software = match software(site, &wanted, &plan, &request, task).await {
@@ -64,7 +58,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
         wanted::store(&site.dir, &wanted.source)?;
     }
     if plan.steps.is_empty() {
-        republish(site, &wanted)?;
+        services::republish(site, &wanted)?;
         settle(site, &wanted, task, request.check).await?;
         return Ok(false);
     }
@@ -83,177 +77,6 @@ fn take_back(site: &Site, before: Option<Arc<Wanted>>) {
     }
 }
 
-/// A disk never shrinks: said before anything is touched.
-fn check_shrink(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
-    let smaller = wanted.compiled.nodes.iter().filter_map(|node| {
-        let size = disks::size(&site.dir.node(&node.name))?;
-        (size > node.disk).then(|| {
-            format!(
-                "nodes.{}.disk: {} MiB wanted, the disk has {} MiB",
-                node.name,
-                node.disk >> 20,
-                size >> 20
-            )
-        })
-    });
-    let why: Vec<_> = smaller.collect();
-    if why.is_empty() {
-        return Ok(());
-    }
-    let mut failure =
-        failure(ErrorKind::Input, "a disk cannot be made smaller; nothing was touched");
-    failure.why = why;
-    Err(failure.hint("give at least the present size"))
-}
-
-/// What is there, and the plan.
-async fn present(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(PresentSite, Plan), Failure> {
-    let (site, wanted) = (site.clone(), wanted.clone());
-    blocking(move || {
-        let present = observe_site(&site, &wanted);
-        let plan = plan::plan(&wanted.compiled.nodes, &present);
-        (present, plan)
-    })
-    .await
-}
-
-fn observe_site(site: &Site, wanted: &Wanted) -> PresentSite {
-    let network = gridgate_net::exists(&wanted.network.namespace)
-        && site.services(|s| s.install.as_ref().is_some_and(|i| i.address == wanted.site.server));
-    let mut names: BTreeSet<String> = stop::names(&site.dir).into_iter().collect();
-    names.extend(wanted.compiled.nodes.iter().map(|node| node.name.clone()));
-    let nodes = names.into_iter().map(|name| {
-        let is = observe_node(site, wanted, &name);
-        (name, is)
-    });
-    PresentSite { network, nodes: nodes.collect(), ports: ports_fit(site, wanted) }
-}
-
-fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
-    let dir = site.dir.node(name);
-    let last = launch::last_spec(&dir);
-    let node = wanted.node(name);
-    let published = std::fs::read(dir.profile())
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<PublishedProfile>(&bytes).ok())
-        .map(|published| published.version);
-    Present {
-        disk: disks::size(&dir),
-        running: matches!(observe::machine(&dir), Found::Running(..)),
-        packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
-        published,
-        memory: last.as_ref().map(|spec| spec.memory),
-        machine_fits: node.zip(last).is_none_or(|(node, last)| {
-            let mut now = last.clone();
-            now.cpus = node.cpus;
-            now.uid = wanted.uid(name);
-            now.nic = Some(gridgate_machine::Nic {
-                namespace: gridgate_net::namespace_path(&wanted.network.namespace),
-                tap: wanted.tap(name).to_owned(),
-                mac: node.profile.mac.clone(),
-            });
-            let gridgate_machine::VmmSpec::Uml { security, .. } = &mut now.vmm;
-            *security = launch::security(node.security);
-            plan::same_machine(&last, &now)
-        }),
-    }
-}
-
-fn ports_fit(site: &Site, wanted: &Wanted) -> bool {
-    let want: BTreeSet<_> = wanted_ports(wanted).collect();
-    site.services(|services| {
-        let have: BTreeSet<_> =
-            services.ports.iter().map(|(node, publish, _)| (node.clone(), *publish)).collect();
-        have == want
-    })
-}
-
-fn wanted_ports(wanted: &Wanted) -> impl Iterator<Item = (String, gridgate_profile::Publish)> {
-    let nodes = wanted.compiled.nodes.iter();
-    nodes.flat_map(|node| node.publish.iter().map(|publish| (node.name.clone(), *publish)))
-}
-
-/// Opens what runs in the daemon for this site: network, install server, published ports.
-pub async fn services(
-    site: &Arc<Site>,
-    wanted: &Arc<Wanted>,
-    task: Option<&Arc<Task>>,
-) -> Result<(), Failure> {
-    let changes = gridgate_net::ensure(&wanted.network)
-        .await
-        .map_err(|e| caused(ErrorKind::Host, "the site's network could not be made", &e))?;
-    if let Some(task) = task {
-        for warning in &changes.warnings {
-            task.emit(Event::Warning { text: warning.to_string() });
-        }
-    }
-    let address = wanted.site.server;
-    let listening = site.services(|s| s.install.as_ref().is_some_and(|i| i.address == address));
-    let fresh = changes.made.contains(&gridgate_net::Change::NamespaceMade);
-    if !listening || fresh {
-        site.services(|services| services.install = None);
-        let server = install::serve(site, &wanted.network.namespace, address)?;
-        site.services(|services| services.install = Some(server));
-    }
-    ports(site, wanted).await
-}
-
-async fn ports(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<(), Failure> {
-    let want: Vec<_> = wanted_ports(wanted).collect();
-    site.services(|s| {
-        s.ports.retain(|(node, publish, _)| want.contains(&(node.clone(), *publish)));
-    });
-    for (name, publish) in want {
-        let open =
-            site.services(|s| s.ports.iter().any(|(node, p, _)| *node == name && *p == publish));
-        let Some(node) = wanted.node(&name).filter(|_| !open) else { continue };
-        let target = SocketAddrV4::new(node.profile.address, publish.port);
-        let namespace = gridgate_net::namespace_path(&wanted.network.namespace);
-        let port = gridgate_net::publish(publish.listen, namespace, target).await.map_err(|e| {
-            caused(
-                ErrorKind::Host,
-                format!("{name}'s port {} could not be published", publish.port),
-                &e,
-            )
-            .hint("change `publish` in the profile, or free the address")
-        })?;
-        site.services(|services| services.ports.push((name, publish, port)));
-    }
-    Ok(())
-}
-
-/// Tells the agents what is published. Nodes without a disk have nothing to be told yet.
-pub fn republish(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
-    for node in &wanted.compiled.nodes {
-        let dir = site.dir.node(&node.name);
-        if !dir.disk().exists() {
-            continue;
-        }
-        publish_node(site, node, Installed::load(&dir))?;
-    }
-    Ok(())
-}
-
-fn publish_node(
-    site: &Site,
-    node: &gridgate_profile::CompiledNode,
-    installed: Option<Installed>,
-) -> Result<(), Failure> {
-    let dir = site.dir.node(&node.name);
-    let published =
-        PublishedProfile { version: node.profile.version(), profile: node.profile.clone() };
-    let json = serde_json::to_vec_pretty(&published)
-        .map_err(|e| caused(ErrorKind::Internal, "a node profile could not be written", &e))?;
-    if std::fs::read(dir.profile()).ok().as_deref() != Some(&json) {
-        write_atomic(&dir.profile(), &json).map_err(|e| {
-            caused(ErrorKind::Host, format!("{}'s profile could not be written", node.name), &e)
-        })?;
-    }
-    let token = disks::token(&dir)?;
-    site.links.publish(token, published, installed.map(|installed| installed.list));
-    Ok(())
-}
-
 async fn carry_out(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
@@ -266,7 +89,7 @@ async fn carry_out(
         site.links.remove(&step.node);
     }
     let stage = task.stage("site", "network", wanted.network.namespace.clone());
-    match services(site, wanted, Some(task)).await {
+    match services::open(site, wanted, Some(task)).await {
         Ok(()) => stage.finish(format!("install server on {}", wanted.site.server)),
         Err(failure) => return Err(stage.fail(failure)),
     }
@@ -360,7 +183,9 @@ async fn bring_up(
     {
         let (site, wanted, owned) = (site.clone(), wanted.clone(), name.to_owned());
         blocking(move || match wanted.node(&owned) {
-            Some(node) => publish_node(&site, node, Installed::load(&site.dir.node(&owned))),
+            Some(node) => {
+                services::publish_node(&site, node, Installed::load(&site.dir.node(&owned)))
+            }
             None => Ok(()),
         })
         .await??;
@@ -529,7 +354,7 @@ pub async fn start_node(
         wait_stage(site, wanted, name, "ready", task).await?;
         return Ok(false);
     }
-    services(site, wanted, Some(task)).await?;
+    services::open(site, wanted, Some(task)).await?;
     let uml = {
         let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
         blocking(move || {
@@ -541,7 +366,7 @@ pub async fn start_node(
         .await??
     };
     if let Some(node) = wanted.node(name) {
-        publish_node(site, node, Installed::load(&dir))?;
+        services::publish_node(site, node, Installed::load(&dir))?;
     }
     boot(site, wanted, name, Arc::new(uml), task).await?;
     Ok(true)

@@ -1,0 +1,101 @@
+//! What is there of a site on this host, as the plan compares it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gridgate_protocol::agent_api::PublishedProfile;
+use gridgate_protocol::site_api::{ErrorKind, Plan};
+
+use crate::failure::{Failure, Hint, failure};
+use crate::images::Installed;
+use crate::observe::{self, Found};
+use crate::plan::{self, Present, PresentSite};
+use crate::services::wanted_ports;
+use crate::site::Site;
+use crate::wait::blocking;
+use crate::wanted::Wanted;
+use crate::{disks, launch, stop};
+
+/// A disk never shrinks: said before anything is touched.
+pub fn check_shrink(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
+    let smaller = wanted.compiled.nodes.iter().filter_map(|node| {
+        let size = disks::size(&site.dir.node(&node.name))?;
+        (size > node.disk).then(|| {
+            format!(
+                "nodes.{}.disk: {} MiB wanted, the disk has {} MiB",
+                node.name,
+                node.disk >> 20,
+                size >> 20
+            )
+        })
+    });
+    let why: Vec<_> = smaller.collect();
+    if why.is_empty() {
+        return Ok(());
+    }
+    let mut failure =
+        failure(ErrorKind::Input, "a disk cannot be made smaller; nothing was touched");
+    failure.why = why;
+    Err(failure.hint("give at least the present size"))
+}
+
+/// What has to be done.
+pub async fn plan(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<Plan, Failure> {
+    let (site, wanted) = (site.clone(), wanted.clone());
+    blocking(move || {
+        let present = observe_site(&site, &wanted);
+        plan::plan(&wanted.compiled.nodes, &present)
+    })
+    .await
+}
+
+fn observe_site(site: &Site, wanted: &Wanted) -> PresentSite {
+    let network = gridgate_net::exists(&wanted.network.namespace)
+        && site.services(|s| s.install.as_ref().is_some_and(|i| i.address == wanted.site.server));
+    let mut names: BTreeSet<String> = stop::names(&site.dir).into_iter().collect();
+    names.extend(wanted.compiled.nodes.iter().map(|node| node.name.clone()));
+    let nodes = names.into_iter().map(|name| {
+        let is = observe_node(site, wanted, &name);
+        (name, is)
+    });
+    PresentSite { network, nodes: nodes.collect(), ports: ports_fit(site, wanted) }
+}
+
+fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
+    let dir = site.dir.node(name);
+    let last = launch::last_spec(&dir);
+    let node = wanted.node(name);
+    let published = std::fs::read(dir.profile())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<PublishedProfile>(&bytes).ok())
+        .map(|published| published.version);
+    Present {
+        disk: disks::size(&dir),
+        running: matches!(observe::machine(&dir), Found::Running(..)),
+        packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
+        published,
+        memory: last.as_ref().map(|spec| spec.memory),
+        machine_fits: node.zip(last).is_none_or(|(node, last)| {
+            let mut now = last.clone();
+            now.cpus = node.cpus;
+            now.uid = wanted.uid(name);
+            now.nic = Some(gridgate_machine::Nic {
+                namespace: gridgate_net::namespace_path(&wanted.network.namespace),
+                tap: wanted.tap(name).to_owned(),
+                mac: node.profile.mac.clone(),
+            });
+            let gridgate_machine::VmmSpec::Uml { security, .. } = &mut now.vmm;
+            *security = launch::security(node.security);
+            plan::same_machine(&last, &now)
+        }),
+    }
+}
+
+fn ports_fit(site: &Site, wanted: &Wanted) -> bool {
+    let want: BTreeSet<_> = wanted_ports(wanted).collect();
+    site.services(|services| {
+        let have: BTreeSet<_> =
+            services.ports.iter().map(|(node, publish, _)| (node.clone(), *publish)).collect();
+        have == want
+    })
+}
