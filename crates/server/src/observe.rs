@@ -58,13 +58,28 @@ pub fn site(site: &Site, wanted: &Wanted) -> SiteStatus {
         domain: wanted.site.domain.clone(),
         profile: wanted.source.path.clone(),
         task: site.task().map(|task| task.name.clone()),
-        nodes: wanted.compiled.nodes.iter().map(|node| node_status(site, node)).collect(),
+        nodes: wanted
+            .compiled
+            .nodes
+            .iter()
+            .map(|node| node_status(site, node, Detail::WithUsage))
+            .collect(),
         checks: site.checks(),
     }
 }
 
+/// How closely a node is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// State and what the agent said: for waits, which look often.
+    State,
+    /// Also what the machine uses of the host. Adding up the memory of hundreds of guest processes costs
+    /// the kernel as much time as a guest needs to start a service.
+    WithUsage,
+}
+
 /// One node. Blocking.
-pub fn node_status(site: &Site, node: &CompiledNode) -> NodeStatus {
+pub fn node_status(site: &Site, node: &CompiledNode, detail: Detail) -> NodeStatus {
     let dir = site.dir.node(&node.name);
     let disk = std::fs::metadata(dir.disk()).ok();
     let mut status = blank(node);
@@ -85,15 +100,17 @@ pub fn node_status(site: &Site, node: &CompiledNode) -> NodeStatus {
             };
             status.detail = how;
         }
-        Found::Running(machine, since) => running(site, &mut status, &machine, since),
+        Found::Running(machine, since) => running(site, &mut status, &machine, since, detail),
     }
     status
 }
 
-fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64) {
+fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, detail: Detail) {
     status.uptime_ms = Some(since);
     status.last_line = machine.last_line();
-    if let Ok(usage) = machine.usage() {
+    if detail == Detail::WithUsage
+        && let Ok(usage) = machine.usage()
+    {
         status.host_memory = Some(usage.pss);
         status.shim_memory = Some(usage.shim_rss);
         status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);

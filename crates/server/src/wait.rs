@@ -66,8 +66,10 @@ pub async fn look(
     node: &str,
 ) -> Result<NodeStatus, Failure> {
     let (site, wanted, name) = (site.clone(), wanted.clone(), node.to_owned());
-    let status =
-        blocking(move || wanted.node(&name).map(|node| observe::node_status(&site, node))).await?;
+    let status = blocking(move || {
+        wanted.node(&name).map(|node| observe::node_status(&site, node, observe::Detail::State))
+    })
+    .await?;
     status.ok_or_else(|| failure(ErrorKind::NotFound, format!("the site has no node {node}")))
 }
 
