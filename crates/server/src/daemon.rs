@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::future::IntoFuture;
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use gridgate_protocol::site_api::{DaemonInfo, ErrorKind};
 use rustix::fs::{FlockOperation, flock};
@@ -27,6 +29,9 @@ use crate::{api, services, wanted};
 
 /// Number of the pipe on which a starter waits for readiness.
 const READY_FD: &str = "GRIDGATE_READY_FD";
+
+/// What answers under way get to be finished when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Everything the daemon holds.
 pub struct Daemon {
@@ -176,11 +181,21 @@ async fn serve(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     tell_ready();
     tracing::info!(pid = std::process::id(), build = build_id(), "ready");
     let router = api::router(daemon.clone());
+    let ending = Arc::new(Notify::new());
+    let told = ending.clone();
+    let server =
+        axum::serve(listener, router).with_graceful_shutdown(async move { told.notified().await });
+    let mut server = std::pin::pin!(server.into_future());
     tokio::select! {
-        served = axum::serve(listener, router) => served.map_err(|e| fault(&e))?,
+        served = &mut server => served.map_err(|e| fault(&e))?,
         () = daemon.stop.notified() => tracing::info!("told to stop"),
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
+    }
+    // Answers under way are finished, that to the stop request among them; event streams of a task are not waited for.
+    ending.notify_one();
+    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+        tracing::info!("ended while a client still listened to a task");
     }
     let _ = fs::remove_file(&socket);
     Ok(())
