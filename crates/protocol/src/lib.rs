@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`node_profile`] | compiler → install server → agent |
 //! | [`agent_api`] | agent ↔ install server (HTTPS, JSON) |
+//! | [`install_api`] | installer ↔ install server (HTTPS, JSON and bytes) |
 //! | [`site_api`] | command line ↔ site daemon (HTTP and JSON on a Unix socket) |
 //!
 //! All types are serialised with `serde_json`. Unknown fields are accepted when
 //! reading, so that an older agent understands a newer server.
 
 pub mod agent_api;
+pub mod install_api;
 pub mod node_profile;
 pub mod site_api;
