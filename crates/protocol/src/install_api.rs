@@ -187,8 +187,8 @@ pub struct Held {
     pub error: String,
 }
 
-/// A role image, cut into pieces of used blocks. Holes are not in it: the rest of the disk is left as it is,
-/// since a file system does not read what it has not written.
+/// A role image, cut into pieces of used blocks. What no piece covers reads as zeros in the image; the
+/// installer sees to it that it does on the disk too (an earlier life's blocks are discarded or zeroed).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageManifest {
     /// Key of the role image.
