@@ -7,6 +7,9 @@
 //!       ─▶ resource limits ─▶ own uid, no capabilities, no new privileges, dies with its shim
 //!       ─▶ spawn the VMM, reap, tell how it ended
 //! ```
+//! A VMM that is no process of this host has a keeper instead, which is put into the
+//! control group and is otherwise not shut in: [`Confinement::Keeper`].
+//!
 //! The VMM is not init itself: the kernel spares an init the signals it sends
 //! itself, so User-Mode Linux would spin in `abort()` after a panic: pid_namespaces(7).
 //!
@@ -34,6 +37,7 @@ use crate::cgroup::Group;
 use crate::error::StartFailure;
 use crate::namespace::{Namespace, enter_new};
 use crate::spec::{MachineSpec, RunDir};
+use crate::vmm::{Confinement, JailPlan};
 
 /// What the jail tells its shim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,11 +120,29 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
         .and_then(|found| found.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
         .map_err(|e| step("read spec.json")(e.into()))?;
     let vmm = spec.vmm.vmm();
-    let plan = vmm.jail(&spec);
     Group::of(&spec.limits.cgroup)
         .and_then(|group| group.join())
         .map_err(|e| step("join the control group")(e.into()))?;
-    enter_network(&spec)?;
+    let root = match vmm.confinement(&spec) {
+        Confinement::Jail(plan) => {
+            shut_in(run_dir, &spec, &plan)?;
+            plan.root
+        }
+        Confinement::Keeper => {
+            privileges::die_with_the_shim()?;
+            PathBuf::from("/")
+        }
+    };
+    let line = vmm.command(&spec);
+    let mut command = Command::new(&line.program);
+    command.args(&line.arguments).env_clear().envs(line.environment);
+    let kernel = root.join(line.program.strip_prefix("/").unwrap_or(&line.program));
+    Ok((command, kernel))
+}
+
+/// Takes from the calling process what the VMM shall not have.
+fn shut_in(run_dir: &Path, spec: &MachineSpec, plan: &JailPlan) -> Result<(), StartFailure> {
+    enter_network(spec)?;
     enter_new(&[Namespace::Mount, Namespace::Ipc, Namespace::HostName])
         .map_err(|e| step("make namespaces")(e.into()))?;
     // A host name has 64 bytes at most: sethostname(2).
@@ -128,16 +150,10 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
     rustix::system::sethostname(name).map_err(|e| step("set the host name")(e.into()))?;
     // The VMM's user must be able to walk through what root makes here.
     let strict = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    root::build(run_dir, &spec, &plan)?;
+    root::build(run_dir, spec, plan)?;
     rustix::process::umask(strict);
     limit_resources(plan.open_files)?;
-    privileges::drop_all(spec.uid, spec.gid)?;
-
-    let line = vmm.command(&spec);
-    let mut command = Command::new(&line.program);
-    command.args(&line.arguments).env_clear().envs(line.environment);
-    let kernel = plan.root.join(line.program.strip_prefix("/").unwrap_or(&line.program));
-    Ok((command, kernel))
+    privileges::drop_all(spec.uid, spec.gid)
 }
 
 /// The site's network, or a new one with nothing in it.

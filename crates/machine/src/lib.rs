@@ -49,7 +49,7 @@ pub use jail::jail_main;
 pub use machine::{Launcher, Machine, StopOutcome, Stopping, find, start};
 pub use probe::{Probe, probe};
 pub use shim::shim_main;
-pub use spec::{Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
+pub use spec::{Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
 pub use state::{Exit, MachineState};
 pub use usage::Usage;
 pub use vmm::{Vmm, VmmKind};

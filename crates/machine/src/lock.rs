@@ -15,7 +15,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::atomic;
 use crate::error::StartFailure;
-use crate::spec::{MachineSpec, RunDir};
+use crate::spec::{Disk, MachineSpec, RunDir};
 use crate::state::{Phase, Record};
 
 /// How long a shim whose machine has ended may take to clear up.
@@ -67,22 +67,27 @@ fn has_stopped(run_dir: &Path) -> bool {
     matches!(record, Ok(Some(Record { phase: Phase::Stopped { .. }, .. })))
 }
 
-/// Takes one disk. The lock is inherited by the processes started from here on.
-pub(crate) fn take_disk(disk: &Path) -> Result<File, StartFailure> {
-    let fault = |e: io::Error| StartFailure::Disk { disk: disk.to_owned(), why: e.to_string() };
-    let file = OpenOptions::new().read(true).write(true).open(disk).map_err(fault)?;
+/// Takes one disk: alone, or with others when none of them writes. The lock is inherited by the processes started from here on.
+pub(crate) fn take_disk(disk: &Disk) -> Result<File, StartFailure> {
+    let path = &disk.path;
+    let fault = |e: io::Error| StartFailure::Disk { disk: path.clone(), why: e.to_string() };
+    let file = OpenOptions::new().read(true).write(!disk.read_only).open(path).map_err(fault)?;
     let kind = file.metadata().map_err(fault)?.file_type();
     if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind) {
         let why = "neither a file nor a block device".to_owned();
-        return Err(StartFailure::Disk { disk: disk.to_owned(), why });
+        return Err(StartFailure::Disk { disk: path.clone(), why });
     }
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let how = match disk.read_only {
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(&file, how) {
         Ok(()) => {
             fcntl_setfd(&file, FdFlags::empty()).map_err(|e| fault(e.into()))?;
             Ok(file)
         }
         Err(Errno::WOULDBLOCK) => {
-            Err(StartFailure::DiskInUse { disk: disk.to_owned(), by: holder(&file) })
+            Err(StartFailure::DiskInUse { disk: path.clone(), by: holder(&file) })
         }
         Err(e) => Err(fault(e.into())),
     }
@@ -140,13 +145,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk");
         std::fs::write(&disk, "").unwrap();
-        let held = take_disk(&disk).unwrap();
+        let (own, shared) = (Disk::own(&disk), Disk::shared(&disk));
+        let held = take_disk(&own).unwrap();
         let by = format!("process {}", std::process::id());
-        let failure = take_disk(&disk).unwrap_err();
-        assert_eq!(failure, StartFailure::DiskInUse { disk: disk.clone(), by });
+        for wanted in [&own, &shared] {
+            let failure = take_disk(wanted).unwrap_err();
+            assert_eq!(failure, StartFailure::DiskInUse { disk: disk.clone(), by: by.clone() });
+        }
         drop(held);
-        take_disk(&disk).unwrap();
-        let missing = dir.path().join("none");
+        let readers = (take_disk(&shared).unwrap(), take_disk(&shared).unwrap());
+        assert!(matches!(take_disk(&own), Err(StartFailure::DiskInUse { .. })));
+        drop(readers);
+        take_disk(&own).unwrap();
+        let missing = Disk::own(dir.path().join("none"));
         assert!(matches!(take_disk(&missing), Err(StartFailure::Disk { .. })));
     }
 }

@@ -231,15 +231,30 @@ impl Machine {
     }
 
     /// Ends the VMM at once and returns when it is gone. The guest's file
-    /// systems are left as after a power cut.
+    /// systems are left as after a power cut. What a killed shim may have left of
+    /// a machine is ended, too.
     ///
     /// # Errors
     /// When the shim cannot be reached or refuses.
     pub fn kill(&self) -> Result<(), MachineError> {
         match self.ask(&Request::Kill) {
             Ok(stream) => self.last_words(stream).map(|_| ()),
-            Err(MachineError::NotRunning { .. }) => Ok(()),
+            Err(MachineError::NotRunning { .. }) => self.bury(),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Ends what of a lost machine does not end with its process.
+    fn bury(&self) -> Result<(), MachineError> {
+        if !matches!(read_state(&self.run_dir)?, Some(MachineState::Lost { .. })) {
+            return Ok(());
+        }
+        let spec = self.spec()?;
+        match spec.vmm.vmm().undertaker() {
+            Some(undertaker) => {
+                undertaker.end(&spec).map_err(MachineError::io("end the machine of", &self.run_dir))
+            }
+            None => Ok(()),
         }
     }
 

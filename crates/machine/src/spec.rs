@@ -21,8 +21,8 @@ pub struct MachineSpec {
     pub memory: u64,
     /// Guest CPUs. User-Mode Linux has one; more is an error there.
     pub cpus: u32,
-    /// Disk images in the guest's order. A disk is used by one machine at a time.
-    pub disks: Vec<PathBuf>,
+    /// Disks in the guest's order.
+    pub disks: Vec<Disk>,
     /// Network card; without one the machine has no network.
     pub nic: Option<Nic>,
     /// Kernel arguments such as `root=PARTLABEL=gridgate-root rw`.
@@ -31,6 +31,30 @@ pub struct MachineSpec {
     pub run_dir: PathBuf,
     /// Limits on the host's side.
     pub limits: Limits,
+}
+
+/// A disk: a file or block device of the host, raw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Where it is on the host, absolute.
+    pub path: PathBuf,
+    /// A disk that is written to is used by one machine at a time and is given to
+    /// its user. A read-only one is shared by any number of machines and stays as it
+    /// is; everybody must be allowed to read it.
+    pub read_only: bool,
+}
+
+impl Disk {
+    /// A disk of one machine's own.
+    pub fn own(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), read_only: false }
+    }
+
+    /// A disk that several machines read.
+    pub fn shared(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), read_only: true }
+    }
 }
 
 /// A network card: a persistent tap owned by [`MachineSpec::uid`].
@@ -70,6 +94,9 @@ pub enum VmmSpec {
         root: PathBuf,
         /// The kernel, inside `root`: `usr/bin/linux.uml`.
         kernel: PathBuf,
+        /// Initial RAM file system: a file of the host that everybody may read, or none.
+        #[serde(default)]
+        initramfs: Option<PathBuf>,
         /// How guest processes are kept apart from the guest kernel.
         security: UmlSecurity,
     },

@@ -11,7 +11,9 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::spec::{MachineSpec, UmlSecurity};
 use crate::state::Exit;
-use crate::vmm::{Device, End, JailPlan, PowerButton, SEAT, Seat, Sign, Vmm, VmmCommand, VmmKind};
+use crate::vmm::{
+    Confinement, Device, End, JailPlan, PowerButton, SEAT, Seat, Sign, Vmm, VmmCommand, VmmKind,
+};
 
 /// What the memory file's directory must hold besides guest memory.
 const MEMORY_SLACK: u64 = 16 << 20;
@@ -22,6 +24,9 @@ const LEAST_MEMORY: u64 = 32 << 20;
 /// A descriptor for each guest process in seccomp mode, and some.
 const OPEN_FILES: u64 = 16384;
 
+/// The initial RAM file system's name in the jail.
+const INITRAMFS: &str = "initramfs";
+
 /// UML's directory in the [`SEAT`], and its name there.
 const OWN: &str = "own/uml";
 const UMID: &str = "m";
@@ -31,14 +36,20 @@ const UMID: &str = "m";
 pub struct Uml {
     root: PathBuf,
     kernel: PathBuf,
+    initramfs: Option<PathBuf>,
     security: UmlSecurity,
 }
 
 impl Uml {
     /// See [`crate::VmmSpec::Uml`].
     #[must_use]
-    pub fn new(root: PathBuf, kernel: PathBuf, security: UmlSecurity) -> Self {
-        Self { root, kernel, security }
+    pub fn new(
+        root: PathBuf,
+        kernel: PathBuf,
+        initramfs: Option<PathBuf>,
+        security: UmlSecurity,
+    ) -> Self {
+        Self { root, kernel, initramfs, security }
     }
 
     /// The kernel as named in the jail.
@@ -75,18 +86,25 @@ impl Vmm for Uml {
         Ok(())
     }
 
-    fn jail(&self, spec: &MachineSpec) -> JailPlan {
-        JailPlan {
+    fn confinement(&self, spec: &MachineSpec) -> Confinement {
+        Confinement::Jail(JailPlan {
             root: self.root.clone(),
+            files: self.initramfs.iter().map(|file| (file.clone(), INITRAMFS)).collect(),
             devices: if spec.nic.is_some() { vec![Device::Tun] } else { Vec::new() },
             shared_memory: spec.memory + MEMORY_SLACK,
             open_files: OPEN_FILES,
-        }
+        })
     }
 
     fn command(&self, spec: &MachineSpec) -> VmmCommand {
         let mut arguments = vec![format!("mem={}K", spec.memory >> 10)];
-        arguments.extend((0..spec.disks.len()).map(|n| format!("ubd{n:x}=/disks/{n}")));
+        arguments.extend(spec.disks.iter().enumerate().map(|(n, disk)| {
+            // "r": read-only, `arch/um/drivers/ubd_kern.c`.
+            format!("ubd{n:x}{}=/disks/{n}", if disk.read_only { "r" } else { "" })
+        }));
+        if self.initramfs.is_some() {
+            arguments.push(format!("initrd=/boot/{INITRAMFS}"));
+        }
         if let Some(nic) = &spec.nic {
             arguments.push(format!(
                 "vec0:transport=tap,ifname={},mac={},depth=128,gro=1",

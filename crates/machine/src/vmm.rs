@@ -4,6 +4,18 @@
 //! A backend only describes: command line, jail, the meaning of console lines and
 //! of the way the process ended. The shim and the jail do everything else, so that
 //! they are the same for every VMM.
+//!
+//! The rule is that a machine is one process with its children, in a jail: when the
+//! process ends the machine has ended, and killing it is killing the machine. A VMM
+//! whose machines live elsewhere (in a hypervisor) bends it in two places:
+//!
+//! - [`Vmm::confinement`] is [`Confinement::Keeper`]: the command is run as root in the
+//!   host's own view and must stay for as long as the machine lives, with the guest's
+//!   console on its standard input and output, and end with status 0 when the guest has
+//!   powered off.
+//! - [`Vmm::undertaker`] ends and removes what SIGKILL of the keeper leaves. The shim calls it
+//!   before each start, before it kills the keeper, and after each end; a machine
+//!   whose shim was killed is ended through it by [`crate::Machine::kill`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,10 +54,10 @@ pub trait Vmm {
     /// The first thing it cannot do, as a sentence without the machine's name.
     fn check(&self, spec: &MachineSpec) -> Result<(), String>;
 
-    /// What its process needs to see.
-    fn jail(&self, spec: &MachineSpec) -> JailPlan;
+    /// How its process is shut in.
+    fn confinement(&self, spec: &MachineSpec) -> Confinement;
 
-    /// Its command line, with paths as seen in the jail.
+    /// Its command line, with paths as seen in the jail; a keeper's with paths of the host.
     fn command(&self, spec: &MachineSpec) -> VmmCommand;
 
     /// What a line of the console means.
@@ -59,6 +71,33 @@ pub trait Vmm {
     fn power_button(&self) -> Option<&dyn PowerButton> {
         None
     }
+
+    /// Capability: a way to end what does not end with its process. Without it SIGKILL
+    /// of the process is the machine's end.
+    fn undertaker(&self) -> Option<&dyn Undertaker> {
+        None
+    }
+}
+
+/// How a VMM's process is shut in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// Own user, own root, own namespaces.
+    Jail(JailPlan),
+    /// None: the process runs as root and sees what the host sees, but for a process
+    /// namespace of its own, so that nothing that it starts outlives it.
+    Keeper,
+}
+
+/// Capability: ends what of a machine does not end with its process.
+pub trait Undertaker {
+    /// Ends the machine of `spec`, wherever it lives, and removes what is left of it.
+    /// Without anything to end it does nothing. May take some seconds: the shim waits.
+    /// It touches nothing that it cannot tell to be this very machine's.
+    ///
+    /// # Errors
+    /// When something of it is still there.
+    fn end(&self, spec: &MachineSpec) -> io::Result<()>;
 }
 
 /// Capability: asks the guest to shut down.
@@ -75,10 +114,8 @@ pub trait PowerButton {
 pub struct Seat<'a> {
     /// [`SEAT`] on the host. The VMM's user may write to `own` below it, and to nothing else.
     pub directory: &'a Path,
-    /// The VMM's user.
-    pub uid: u32,
-    /// The VMM's group.
-    pub gid: u32,
+    /// The machine.
+    pub spec: &'a MachineSpec,
 }
 
 /// Where the jail shows the [`Seat`].
@@ -89,6 +126,8 @@ pub const SEAT: &str = "/vmm";
 pub struct JailPlan {
     /// Host tree whose `usr`, `lib`, `lib64`, `bin` and `sbin` it sees read-only.
     pub root: PathBuf,
+    /// Files of the host, shown read-only as `/boot/NAME` in the jail.
+    pub files: Vec<(PathBuf, &'static str)>,
     /// Devices beyond null, zero, random and urandom.
     pub devices: Vec<Device>,
     /// Size limit of `/dev/shm`, bytes.
@@ -140,8 +179,8 @@ impl VmmSpec {
     #[must_use]
     pub fn vmm(&self) -> Box<dyn Vmm> {
         match self {
-            Self::Uml { root, kernel, security } => {
-                Box::new(Uml::new(root.clone(), kernel.clone(), *security))
+            Self::Uml { root, kernel, initramfs, security } => {
+                Box::new(Uml::new(root.clone(), kernel.clone(), initramfs.clone(), *security))
             }
         }
     }
@@ -161,8 +200,8 @@ pub(crate) fn check(spec: &MachineSpec) -> Result<(), MachineError> {
     if spec.limits.cgroup.is_empty() || !normal(Path::new(&spec.limits.cgroup)) {
         return Err(fault(format!("control group {:?} is not a plain path", spec.limits.cgroup)));
     }
-    if let Some(disk) = spec.disks.iter().find(|disk| !disk.is_absolute()) {
-        return Err(fault(format!("disk {} is not absolute", disk.display())));
+    if let Some(disk) = spec.disks.iter().find(|disk| !disk.path.is_absolute()) {
+        return Err(fault(format!("disk {} is not absolute", disk.path.display())));
     }
     if let Some(argument) = spec.kernel_arguments.iter().find(|a| a.contains(['\0', '\n'])) {
         return Err(fault(format!("kernel argument {argument:?} contains a control character")));

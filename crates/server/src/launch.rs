@@ -1,7 +1,7 @@
 //! From a compiled node to a running machine.
 
 use gridgate_depot::Uml;
-use gridgate_machine::{Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
+use gridgate_machine::{Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
 use gridgate_profile::{CompiledNode, Security};
 use gridgate_protocol::site_api::ErrorKind;
 
@@ -24,13 +24,14 @@ pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> M
         vmm: VmmSpec::Uml {
             root: uml.root.clone(),
             kernel: uml.kernel.clone(),
+            initramfs: None,
             security: security(node.security),
         },
         uid,
         gid: uid,
         memory: node.memory,
         cpus: node.cpus,
-        disks: vec![node_dir.disk()],
+        disks: vec![Disk::own(node_dir.disk())],
         nic: Some(Nic {
             namespace: gridgate_net::namespace_path(&wanted.network.namespace),
             tap: wanted.tap(&node.name).to_owned(),

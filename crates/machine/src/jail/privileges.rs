@@ -28,7 +28,11 @@ pub(super) fn drop_all(uid: u32, gid: u32) -> Result<(), StartFailure> {
     set_thread_res_uid(uid, uid, uid).map_err(fault("set the user"))?;
     set_no_new_privs(true).map_err(fault("give up new privileges"))?;
     // After the change of user, which clears it: prctl(2), PR_SET_PDEATHSIG.
+    die_with_the_shim()
+}
+
+/// Has the kernel end this process when its parent ends.
+pub(super) fn die_with_the_shim() -> Result<(), StartFailure> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(fault("ask to die with the shim"))?;
-    Ok(())
+        .map_err(|e| step("ask to die with the shim")(e.into()))
 }

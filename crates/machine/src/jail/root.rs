@@ -53,8 +53,15 @@ pub(super) fn build(
     tmpfs(&new.join("dev/shm"), strict, &shared)?;
     for (number, disk) in spec.disks.iter().enumerate() {
         let place = new.join("disks").join(number.to_string());
-        std::fs::write(&place, "").map_err(|e| step("make a disk's place")(e.into()))?;
-        bind(disk, &place, MountFlags::NOSUID | MountFlags::NOEXEC)?;
+        let write = if disk.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        bind_file(&disk.path, &place, MountFlags::NOSUID | MountFlags::NOEXEC | write)?;
+    }
+    if !plan.files.is_empty() {
+        directory(&new.join("boot"))?;
+    }
+    for (file, name) in &plan.files {
+        let flags = strict | MountFlags::NOEXEC | MountFlags::RDONLY;
+        bind_file(file, &new.join("boot").join(name), flags)?;
     }
     bind(&run_dir.join(seat_name()), &new.join(seat_name()), strict | MountFlags::NOEXEC)?;
     enter(&new)
@@ -81,6 +88,12 @@ fn tmpfs(place: &Path, flags: MountFlags, options: &str) -> Result<(), StartFail
 
 fn directory(place: &Path) -> Result<(), StartFailure> {
     std::fs::create_dir_all(place).map_err(|e| step(format!("make {}", place.display()))(e.into()))
+}
+
+fn bind_file(from: &Path, to: &Path, flags: MountFlags) -> Result<(), StartFailure> {
+    std::fs::write(to, "")
+        .map_err(|e| step(format!("make a place for {}", from.display()))(e.into()))?;
+    bind(from, to, flags)
 }
 
 fn bind(from: &Path, to: &Path, flags: MountFlags) -> Result<(), StartFailure> {

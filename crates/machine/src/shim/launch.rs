@@ -22,7 +22,7 @@ use crate::error::StartFailure;
 use crate::jail::Word;
 use crate::namespace::{Namespace, enter_new};
 use crate::process::ProcessId;
-use crate::spec::{MachineSpec, RunDir};
+use crate::spec::{Disk, MachineSpec, RunDir};
 use crate::state::{Phase, Record};
 use crate::vmm::Vmm;
 use crate::{atomic, lock, process};
@@ -64,6 +64,9 @@ pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
     let ground = Ground::of(run_dir, &spec.limits.cgroup).map_err(host("find control groups"))?;
     // A killed predecessor's VMM dies with it, but not in no time.
     ground.clear();
+    if let Some(undertaker) = spec.vmm.vmm().undertaker() {
+        undertaker.end(&spec).map_err(host("end what is left of an earlier start"))?;
+    }
     let disks = spec.disks.iter().map(|disk| take_disk(disk, &spec)).collect::<Result<_, _>>()?;
     let mut site = Site { spec, ground, disks };
     match site.raise(run_dir) {
@@ -75,13 +78,16 @@ pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
     }
 }
 
-/// Locks the disk and gives it to the machine's user.
-fn take_disk(disk: &Path, spec: &MachineSpec) -> Result<File, StartFailure> {
+/// Locks the disk and gives it, unless others read it too, to the machine's user.
+fn take_disk(disk: &Disk, spec: &MachineSpec) -> Result<File, StartFailure> {
     let file = lock::take_disk(disk)?;
+    if disk.read_only {
+        return Ok(file);
+    }
     std::os::unix::fs::fchown(&file, Some(spec.uid), Some(spec.gid))
         .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
         .map_err(|e| StartFailure::Disk {
-            disk: disk.to_owned(),
+            disk: disk.path.clone(),
             why: format!("cannot be given to uid {}: {e}", spec.uid),
         })?;
     Ok(file)
@@ -220,6 +226,11 @@ fn hear_from_jail(report: &mut File) -> Result<(), StartFailure> {
 }
 
 impl Live {
+    /// Ends what of the machine does not end with its process.
+    pub(super) fn bury(&self) -> io::Result<()> {
+        self.vmm.undertaker().map_or(Ok(()), |undertaker| undertaker.end(&self.spec))
+    }
+
     /// Lets go of the disks.
     pub(super) fn release_disks(&mut self) {
         self.disks.clear();

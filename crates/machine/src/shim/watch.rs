@@ -304,8 +304,8 @@ impl Watch {
             return;
         };
         let directory = self.live.ground.seat();
-        let (uid, gid) = (self.live.spec.uid, self.live.spec.gid);
-        self.button = match button.press(&Seat { directory: &directory, uid, gid }) {
+        let seat = Seat { directory: &directory, spec: &self.live.spec };
+        self.button = match button.press(&seat) {
             Ok(()) => {
                 self.shutting_down = true;
                 Button::Idle
@@ -316,6 +316,9 @@ impl Watch {
 
     fn end_it(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
+        if let Err(e) = self.live.bury() {
+            note(&format!("cannot end the machine: {e}"));
+        }
         // It may have ended already; then its end is about to be seen.
         let _ = pidfd_send_signal(&self.live.end, Signal::KILL);
     }
@@ -335,6 +338,9 @@ impl Watch {
         };
         let mut record = self.live.record.clone();
         record.phase = Phase::Stopped { at: Timestamp::now(), exit };
+        if let Err(e) = self.live.bury() {
+            note(&format!("something of the machine is left: {e}"));
+        }
         self.live.ground.record(&record);
         self.live.ground.clear();
         self.live.release_disks();

@@ -60,7 +60,7 @@ fn answering_socket(seat: &Seat<'_>) -> io::Result<UnixDatagram> {
         _ => {}
     }
     let socket = UnixDatagram::bind(&address)?;
-    let (owner, group) = (Uid::from_raw(seat.uid), Gid::from_raw(seat.gid));
+    let (owner, group) = (Uid::from_raw(seat.spec.uid), Gid::from_raw(seat.spec.gid));
     chownat(CWD, &address, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(socket)
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gridgate_machine::{
-    Console, ConsoleAccess, Launcher, Limits, Machine, MachineError, MachineSpec, MachineState,
-    VmmSpec,
+    Console, ConsoleAccess, Disk, Launcher, Limits, Machine, MachineError, MachineSpec,
+    MachineState, VmmSpec,
 };
 
 use crate::archive::run;
@@ -70,7 +70,7 @@ impl Lab {
             gid: self.uid,
             memory: 64 << 20,
             cpus: 1,
-            disks: vec![disk],
+            disks: vec![Disk::own(disk)],
             nic: None,
             kernel_arguments: guest::kernel_arguments(),
             run_dir,

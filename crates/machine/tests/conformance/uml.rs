@@ -6,12 +6,13 @@ use crate::archive;
 use crate::lab::Backend;
 
 fn uml(security: UmlSecurity) -> VmmSpec {
-    VmmSpec::Uml { root: archive::tree().to_owned(), kernel: "usr/bin/linux.uml".into(), security }
+    let root = archive::tree().to_owned();
+    VmmSpec::Uml { root, kernel: "usr/bin/linux.uml".into(), initramfs: None, security }
 }
 
 fn uml_with_bad_kernel(security: UmlSecurity) -> VmmSpec {
     let kernel = "etc/ld.so.conf.d/x86_64-linux-gnu.conf".into();
-    VmmSpec::Uml { root: archive::tree().to_owned(), kernel, security }
+    VmmSpec::Uml { root: archive::tree().to_owned(), kernel, initramfs: None, security }
 }
 
 /// Guest processes kept apart by seccomp.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use gridgate_machine::{Exit, MachineError, MachineState, Nic, StartFailure, find};
+use gridgate_machine::{Disk, Exit, MachineError, MachineState, Nic, StartFailure, find};
 
 use crate::guest::READY;
 use crate::lab::{Backend, Lab, Screen, pid, program, shim_pid, start};
@@ -47,7 +47,7 @@ pub fn a_bad_kernel_is_told<B: Backend>() {
 pub fn a_missing_disk_is_told<B: Backend>() {
     let lab = Lab::new();
     let mut spec = lab.spec::<B>("a");
-    spec.disks = vec![lab.path().join("no-such-disk")];
+    spec.disks = vec![Disk::own(lab.path().join("no-such-disk"))];
     let why = failure(start(&spec)).to_string();
     assert!(why.contains("no-such-disk: No such file"), "{why}");
 }
