@@ -21,6 +21,7 @@ use crate::failure::{Failure, failure};
 use crate::observe::{self, Found};
 use crate::site::Site;
 use crate::task::Task;
+use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
 use crate::{access, checks, images, stop, up, wanted};
@@ -315,8 +316,8 @@ async fn image(
 
 fn explain(site: &Site, wanted: &Wanted, name: &str) -> Result<ImageExplanation, Failure> {
     let depot = images::depot(&site.home.depot())?;
-    let uml = images::present_uml(&depot, &site.dir);
-    let found = images::explain(&depot, &site.dir, wanted, uml.as_ref(), name)
+    let vmms = Vmms::present(&depot, &site.dir);
+    let found = images::explain(&depot, &site.dir, wanted, &vmms, name)
         .ok_or_else(|| failure(ErrorKind::NotFound, format!("no node {name}")))?;
     let mut lines = vec![format!("made of {} inputs", found.inputs.len())];
     match (&found.key, found.reused, &found.nearest) {

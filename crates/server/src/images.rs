@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gridgate_depot::{
     Depot, DepotError, DepotEvent, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImage,
-    RoleImageRequest, Uml, Unit,
+    RoleImageRequest, Unit,
 };
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{LockedPackage, PackageList};
@@ -19,6 +19,7 @@ use crate::failure::{Failure, Hint, caused};
 use crate::home::{NodeDir, SiteDir, write_atomic};
 use crate::overlay;
 use crate::task::Task;
+use crate::vmms::Vmms;
 use crate::wanted::Wanted;
 
 /// Progress events are passed on this often.
@@ -60,7 +61,7 @@ struct Group<'a> {
     nodes: Vec<&'a CompiledNode>,
 }
 
-/// Images for nodes, and the VMM that runs them.
+/// Images for nodes.
 pub struct Images {
     /// Role image by node name.
     pub by_node: BTreeMap<String, Arc<RoleImage>>,
@@ -85,12 +86,12 @@ fn groups<'a>(nodes: impl Iterator<Item = &'a CompiledNode>) -> Vec<Group<'a>> {
     groups
 }
 
-fn request(group: &Group<'_>, uml: Option<&Uml>) -> RoleImageRequest {
+fn request(group: &Group<'_>, vmms: &Vmms) -> RoleImageRequest {
     RoleImageRequest {
         role: group.label.clone(),
         packages: group.nodes[0].packages.clone(),
         overlay: overlay::of(&group.nodes),
-        modules: uml.map(|uml| uml.modules.clone()),
+        modules: vmms.uml().map(|uml| uml.modules.clone()),
     }
 }
 
@@ -112,17 +113,19 @@ pub fn build(
     mirrors: &Mirrors,
     dir: &SiteDir,
     wanted: &Wanted,
-    uml: &Uml,
+    vmms: &Vmms,
     task: &Arc<Task>,
 ) -> Result<Images, Failure> {
     let groups = groups(wanted.compiled.nodes.iter());
-    let requests: Vec<_> = groups.iter().map(|group| request(group, Some(uml))).collect();
+    let requests: Vec<_> = groups.iter().map(|group| request(group, vmms)).collect();
     let lock = lock(dir)?;
     let built = depot
         .role_images(mirrors, &requests, lock.as_ref(), &Reporter::new(task.clone()))
         .map_err(|e| build_failure(&e, wanted))?;
     let mut new = built.lock;
-    new.set_uml(&uml.packages);
+    if let Some(uml) = vmms.uml() {
+        new.set_uml(&uml.packages);
+    }
     let text = new.to_text();
     if lock.is_none_or(|lock| lock.to_text() != text) {
         write_atomic(&dir.lock(), text.as_bytes())
@@ -161,32 +164,18 @@ fn build_failure(error: &DepotError, wanted: &Wanted) -> Failure {
         .hint("correct the name there; `apt-cache search WORD` on a Debian 13 machine finds names")
 }
 
-/// Fetches or finds the User Mode Linux kernel. Blocking.
-pub fn uml(
-    depot: &Depot,
-    mirrors: &Mirrors,
-    dir: &SiteDir,
-    task: &Arc<Task>,
-) -> Result<Uml, Failure> {
-    let lock = lock(dir)?;
-    depot.uml(mirrors, lock.as_ref(), &Reporter::new(task.clone())).map_err(|e| {
-        caused(ErrorKind::Host, "the User Mode Linux kernel could not be fetched", &e)
-            .hint("what was fetched is kept: `gridgate up` goes on from there")
-    })
-}
-
 /// Why a node's image is what it is.
 pub fn explain(
     depot: &Depot,
     dir: &SiteDir,
     wanted: &Wanted,
-    uml: Option<&Uml>,
+    vmms: &Vmms,
     node: &str,
 ) -> Option<Explanation> {
     let groups = groups(wanted.compiled.nodes.iter());
     let group = groups.iter().find(|group| group.nodes.iter().any(|n| n.name == node))?;
     let lock = lock(dir).ok().flatten();
-    Some(depot.explain(&request(group, uml), lock.as_ref()))
+    Some(depot.explain(&request(group, vmms), lock.as_ref()))
 }
 
 /// The package list of an image, as agents read it.
@@ -228,13 +217,14 @@ pub fn depot(path: &Path) -> Result<Depot, Failure> {
 }
 
 /// Passes the depot's events on to a task.
-struct Reporter {
+pub struct Reporter {
     task: Arc<Task>,
     last: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Reporter {
-    fn new(task: Arc<Task>) -> Reporter {
+    /// Of a task.
+    pub fn new(task: Arc<Task>) -> Reporter {
         Reporter { task, last: Mutex::new(BTreeMap::new()) }
     }
 
@@ -285,10 +275,4 @@ impl Progress for Reporter {
         };
         self.task.emit(event);
     }
-}
-
-/// The kernel if the depot holds it already; asks nobody.
-pub fn present_uml(depot: &Depot, dir: &SiteDir) -> Option<Uml> {
-    let lock = lock(dir).ok().flatten();
-    depot.uml(&Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent).ok()
 }

@@ -1,12 +1,13 @@
 //! From a compiled node to a running machine.
 
-use gridgate_depot::Uml;
-use gridgate_machine::{Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
-use gridgate_profile::{CompiledNode, Security};
+use gridgate_machine::{Disk, Limits, MachineSpec, Nic};
+use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::ErrorKind;
 
+use crate::arrangement::Arrangement;
 use crate::failure::{Failure, Hint, caused};
 use crate::home::{NodeDir, SiteDir};
+use crate::vmms::Vmms;
 use crate::wanted::Wanted;
 
 /// Host memory a VMM may take beyond the guest's own, bytes.
@@ -16,27 +17,26 @@ const OVERHEAD: u64 = 96 << 20;
 const PROCESSES: u64 = 8192;
 
 /// The machine of a node.
-pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> MachineSpec {
+///
+/// # Errors
+/// When its VMM was not fetched.
+pub fn spec(
+    dir: &SiteDir,
+    node: &CompiledNode,
+    wanted: &Wanted,
+    vmms: &Vmms,
+) -> Result<MachineSpec, Failure> {
     let node_dir = dir.node(&node.name);
     let uid = wanted.uid(&node.name);
-    MachineSpec {
+    Ok(MachineSpec {
         name: format!("{}.{}", node.name, wanted.site.name),
-        vmm: VmmSpec::Uml {
-            root: uml.root.clone(),
-            kernel: uml.kernel.clone(),
-            initramfs: None,
-            security: security(node.security),
-        },
+        vmm: vmms.spec(Arrangement::wanted(node))?,
         uid,
         gid: uid,
         memory: node.memory,
         cpus: node.cpus,
         disks: vec![Disk::own(node_dir.disk())],
-        nic: Some(Nic {
-            namespace: gridgate_net::namespace_path(&wanted.network.namespace),
-            tap: wanted.tap(&node.name).to_owned(),
-            mac: node.profile.mac.clone(),
-        }),
+        nic: Some(nic(node, wanted)),
         kernel_arguments: kernel_arguments(),
         run_dir: node_dir.run(),
         limits: Limits {
@@ -45,15 +45,28 @@ pub fn spec(dir: &SiteDir, node: &CompiledNode, wanted: &Wanted, uml: &Uml) -> M
             pids_max: Some(PROCESSES),
             cpu_weight: None,
         },
+    })
+}
+
+fn nic(node: &CompiledNode, wanted: &Wanted) -> Nic {
+    Nic {
+        namespace: gridgate_net::namespace_path(&wanted.network.namespace),
+        tap: wanted.tap(&node.name).to_owned(),
+        mac: node.profile.mac.clone(),
     }
 }
 
-/// The VMM's word for the profile's.
-pub fn security(security: Security) -> UmlSecurity {
-    match security {
-        Security::Seccomp => UmlSecurity::Seccomp,
-        Security::Ptrace => UmlSecurity::Ptrace,
+/// What of a node's machine a restart would change, beside its memory. Trees and kernels of the VMM are left
+/// out: newer ones are taken at the next start, not forced on a running node.
+pub fn differs(last: &MachineSpec, node: &CompiledNode, wanted: &Wanted) -> Option<String> {
+    let (was, is) = (Arrangement::of(&last.vmm), Arrangement::wanted(node));
+    if was != is {
+        return Some(format!("{was} → {is}"));
     }
+    let same = last.cpus == node.cpus
+        && last.uid == wanted.uid(&node.name)
+        && last.nic.as_ref() == Some(&nic(node, wanted));
+    (!same).then(|| "the machine itself changes".to_owned())
 }
 
 /// Beside the root: what a node has no use for and pays for at each boot. The RAID and checksum

@@ -15,6 +15,7 @@
 
 mod access;
 mod api;
+mod arrangement;
 mod checks;
 mod daemon;
 mod disks;
@@ -32,6 +33,7 @@ mod site;
 mod stop;
 mod task;
 mod up;
+mod vmms;
 mod wait;
 mod wanted;
 

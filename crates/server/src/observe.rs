@@ -7,8 +7,10 @@ use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{AgentPhase, Outcome, Report};
 use gridgate_protocol::site_api::{NodeState, NodeStatus, SiteStatus};
 
+use crate::arrangement::Arrangement;
 use crate::home::NodeDir;
 use crate::install::link::Heard;
+use crate::launch;
 use crate::site::Site;
 use crate::wanted::Wanted;
 
@@ -83,6 +85,9 @@ pub fn node_status(site: &Site, node: &CompiledNode, detail: Detail) -> NodeStat
     let dir = site.dir.node(&node.name);
     let disk = std::fs::metadata(dir.disk()).ok();
     let mut status = blank(node);
+    if let Some(last) = launch::last_spec(&dir).filter(|_| disk.is_some()) {
+        status.vmm = Arrangement::of(&last.vmm).vmm().into();
+    }
     status.disk_used = disk.as_ref().map(|meta| meta.blocks() * 512);
     status.published = site.links.published(&node.name).map(|published| published.version);
     status.published_ports = site.services(|services| {
@@ -184,7 +189,7 @@ fn blank(node: &CompiledNode) -> NodeStatus {
         fqdn: node.profile.fqdn(),
         role: node.role.clone(),
         address: node.profile.address,
-        vmm: "uml".into(),
+        vmm: Arrangement::wanted(node).vmm().into(),
         state: NodeState::Absent,
         detail: String::new(),
         published: None,

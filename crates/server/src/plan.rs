@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use gridgate_machine::{MachineSpec, UmlSecurity, VmmSpec};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::{Plan, PlanAction, PlanStep};
 
@@ -19,8 +18,8 @@ pub struct Present {
     pub published: Option<String>,
     /// What its machine was started with.
     pub memory: Option<u64>,
-    /// Whether tap, addresses, VMM and security are as they would be now.
-    pub machine_fits: bool,
+    /// What of its machine would be another one now, in words: tap, addresses, VMM, security.
+    pub differs: Option<String>,
 }
 
 /// What is known of a site on this host.
@@ -32,17 +31,6 @@ pub struct PresentSite {
     pub nodes: BTreeMap<String, Present>,
     /// Whether the published ports are as wanted.
     pub ports: bool,
-}
-
-/// Whether two machines differ in what a restart would change. The tree of the VMM is left out: a newer
-/// one is taken at the next start, not forced on a running node.
-pub fn same_machine(a: &MachineSpec, b: &MachineSpec) -> bool {
-    a.nic == b.nic && a.cpus == b.cpus && a.uid == b.uid && security(a) == security(b)
-}
-
-fn security(spec: &MachineSpec) -> UmlSecurity {
-    let VmmSpec::Uml { security, .. } = spec.vmm;
-    security
 }
 
 /// The steps that are needed. Empty: nothing to do.
@@ -97,12 +85,12 @@ fn node_steps(node: &CompiledNode, is: &Present, add: &mut dyn FnMut(PlanAction,
         add(PlanAction::Start, "not running".into());
         return;
     }
-    match is.memory {
-        Some(memory) if memory != node.memory => add(
+    match (is.memory, &is.differs) {
+        (Some(memory), _) if memory != node.memory => add(
             PlanAction::Restart,
             format!("memory {} MiB → {} MiB", memory >> 20, node.memory >> 20),
         ),
-        _ if !is.machine_fits => add(PlanAction::Restart, "the machine itself changes".into()),
+        (_, Some(differs)) => add(PlanAction::Restart, differs.clone()),
         _ if disk < node.disk => add(PlanAction::Restart, "to see the grown disk".into()),
         _ => {}
     }

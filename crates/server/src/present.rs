@@ -75,19 +75,7 @@ fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
         packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
         published,
         memory: last.as_ref().map(|spec| spec.memory),
-        machine_fits: node.zip(last).is_none_or(|(node, last)| {
-            let mut now = last.clone();
-            now.cpus = node.cpus;
-            now.uid = wanted.uid(name);
-            now.nic = Some(gridgate_machine::Nic {
-                namespace: gridgate_net::namespace_path(&wanted.network.namespace),
-                tap: wanted.tap(name).to_owned(),
-                mac: node.profile.mac.clone(),
-            });
-            let gridgate_machine::VmmSpec::Uml { security, .. } = &mut now.vmm;
-            *security = launch::security(node.security);
-            plan::same_machine(&last, &now)
-        }),
+        differs: node.zip(last).and_then(|(node, last)| launch::differs(&last, node, wanted)),
     }
 }
 

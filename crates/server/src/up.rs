@@ -8,12 +8,14 @@
 //!
 //! Killed at any moment, the next `up` observes what is there and goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gridgate_depot::{RoleImage, Uml};
+use gridgate_depot::RoleImage;
 use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction, UpRequest};
 
+use crate::arrangement::Arrangement;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::images::{self, Images, Installed};
 use crate::launch;
@@ -21,6 +23,7 @@ use crate::observe::{self, Found};
 use crate::plan;
 use crate::site::Site;
 use crate::task::Task;
+use crate::vmms::{Needs, Vmms};
 use crate::wait::{self, blocking};
 use crate::wanted::{self, Wanted};
 use crate::{access, checks, disks, present, services, stop};
@@ -81,7 +84,7 @@ async fn carry_out(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     plan: &Plan,
-    (uml, images): (Option<Arc<Uml>>, Option<Images>),
+    (vmms, images): (Arc<Vmms>, Option<Images>),
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
@@ -96,8 +99,10 @@ async fn carry_out(
     let nodes = wanted.compiled.nodes.iter().map(|node| {
         let image = images.as_ref().and_then(|images| images.by_node.get(&node.name).cloned());
         let (site, wanted, plan, task) = (site.clone(), wanted.clone(), plan.clone(), task.clone());
-        let (name, uml) = (node.name.clone(), uml.clone());
-        tokio::spawn(async move { bring_up(&site, &wanted, &plan, &name, image, uml, &task).await })
+        let (name, vmms) = (node.name.clone(), vmms.clone());
+        tokio::spawn(
+            async move { bring_up(&site, &wanted, &plan, &name, image, vmms, &task).await },
+        )
     });
     join(nodes.collect()).await
 }
@@ -120,18 +125,20 @@ async fn join(nodes: Vec<tokio::task::JoinHandle<Result<(), Failure>>>) -> Resul
     Err(first)
 }
 
-/// The kernel, and role images where the plan needs them.
+/// VMMs with their kernels, and role images, where the plan needs them.
 async fn software(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     plan: &Plan,
     request: &UpRequest,
     task: &Arc<Task>,
-) -> Result<(Option<Arc<Uml>>, Option<Images>), Failure> {
-    let build = plan.steps.iter().any(|step| step.action == PlanAction::Image);
-    let starts = [PlanAction::Start, PlanAction::Restart];
-    if !build && !plan.steps.iter().any(|step| starts.contains(&step.action)) {
-        return Ok((None, None));
+) -> Result<(Arc<Vmms>, Option<Images>), Failure> {
+    let needs = Needs {
+        launches: launches(wanted, plan),
+        images: plan.steps.iter().any(|step| step.action == PlanAction::Image),
+    };
+    if needs == Needs::default() {
+        return Ok((Arc::default(), None));
     }
     let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
     let flag = request.mirror.clone();
@@ -140,15 +147,24 @@ async fn software(
         let depot = images::depot(&site.home.depot())?;
         let mirrors =
             images::mirrors(flag.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
-        let uml = images::uml(&depot, &mirrors, &site.dir, &task)?;
-        let built = if build {
-            Some(images::build(&depot, &mirrors, &site.dir, &wanted, &uml, &task)?)
+        let vmms = Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)?;
+        let built = if needs.images {
+            Some(images::build(&depot, &mirrors, &site.dir, &wanted, &vmms, &task)?)
         } else {
             None
         };
-        Ok((Some(Arc::new(uml)), built))
+        Ok((Arc::new(vmms), built))
     })
     .await?
+}
+
+/// The arrangements of the machines that a plan starts.
+fn launches(wanted: &Wanted, plan: &Plan) -> BTreeSet<Arrangement> {
+    let starts = |name: &str| {
+        plan::has(plan, name, PlanAction::Start) || plan::has(plan, name, PlanAction::Restart)
+    };
+    let nodes = wanted.compiled.nodes.iter().filter(|node| starts(&node.name));
+    nodes.map(Arrangement::wanted).collect()
 }
 
 async fn bring_up(
@@ -157,7 +173,7 @@ async fn bring_up(
     plan: &Plan,
     name: &str,
     image: Option<Arc<RoleImage>>,
-    uml: Option<Arc<Uml>>,
+    vmms: Arc<Vmms>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     let has = |action| plan::has(plan, name, action);
@@ -191,9 +207,7 @@ async fn bring_up(
         .await??;
     }
     if has(PlanAction::Start) || has(PlanAction::Restart) {
-        let uml =
-            uml.ok_or_else(|| failure(ErrorKind::Internal, "no kernel for a machine to start"))?;
-        return boot(site, wanted, name, uml, task).await;
+        return boot(site, wanted, name, vmms, task).await;
     }
     if has(PlanAction::Apply) {
         return wait_stage(site, wanted, name, "apply", task).await;
@@ -241,7 +255,7 @@ pub async fn boot(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     name: &str,
-    uml: Arc<Uml>,
+    vmms: Arc<Vmms>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     site.links.reset(name);
@@ -256,7 +270,7 @@ pub async fn boot(
             let ca = site.ca_certificate()?;
             disks::write_seed(&dir, node, &wanted, &ca)?;
             disks::give(&dir, wanted.uid(&name))?;
-            launch::start(&launch::spec(&site.dir, node, &wanted, &uml), &name)
+            launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name)
         })
         .await?
     };
@@ -355,20 +369,23 @@ pub async fn start_node(
         return Ok(false);
     }
     services::open(site, wanted, Some(task)).await?;
-    let uml = {
+    let node = wanted.node(name);
+    let vmms = {
         let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
+        let needs =
+            Needs { launches: node.map(Arrangement::wanted).into_iter().collect(), images: false };
         blocking(move || {
             let depot = images::depot(&site.home.depot())?;
             let mirrors = images::mirrors(None, wanted.site.mirror.as_deref(), &Default::default())
                 .unwrap_or_default();
-            images::uml(&depot, &mirrors, &site.dir, &task)
+            Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)
         })
         .await??
     };
-    if let Some(node) = wanted.node(name) {
+    if let Some(node) = node {
         services::publish_node(site, node, Installed::load(&dir))?;
     }
-    boot(site, wanted, name, Arc::new(uml), task).await?;
+    boot(site, wanted, name, Arc::new(vmms), task).await?;
     Ok(true)
 }
 
