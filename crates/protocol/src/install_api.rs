@@ -8,6 +8,7 @@
 //! | `GET /v1/install/image` | session | – | [`ImageManifest`] |
 //! | `GET /v1/install/image/pieces/{n}` | session | – | piece `n` as stored (zstd) |
 //! | `GET /v1/install/packages/{sha256}` | session | – | the `.deb`; `Range` is understood |
+//! | `GET /v1/install/overlay` | session | – | method `packages`: what a role image has beside its packages (kernel modules, files, links, masks): a tar archive, laid over them after they are configured |
 //! | `GET /v1/install/seed` | session | – | the seed partition's content: a tar archive |
 //! | `POST /v1/install/done` | session | [`Progress`] | 204; the machine may restart from its own disk |
 //!
@@ -30,10 +31,11 @@ pub const INSTALL_ARGUMENT: &str = "gridgate.mode=install";
 pub const INSTALL_IDENTITY: &str = "/gridgate/identity.json";
 
 /// The two ways to install a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// The role image's used blocks, streamed.
+    #[default]
     Image,
     /// Debian packages, one by one.
     Packages,
@@ -61,6 +63,23 @@ pub enum Stage {
     Boot,
     /// Until all health checks pass.
     Services,
+}
+
+impl Stage {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Start => "start",
+            Stage::Partition => "partition",
+            Stage::FileSystems => "file systems",
+            Stage::Fetch => "fetch",
+            Stage::Unpack => "unpack",
+            Stage::Configure => "configure",
+            Stage::NodeConfiguration => "node configuration",
+            Stage::Boot => "boot",
+            Stage::Services => "services",
+        }
+    }
 }
 
 /// Who begins.
@@ -95,13 +114,64 @@ pub struct Order {
     pub base: Vec<LockedPackage>,
     /// Method `packages`: the rest of the closure, each after what it depends on where that is possible.
     pub packages: Vec<LockedPackage>,
-    /// Files, links and masks that a role image has beside its packages, as a tar archive in base64;
-    /// laid over the packages by method `packages`.
-    pub overlay: String,
+    /// Method `packages`: how they become a system.
+    pub recipe: Option<Recipe>,
     /// Where to go on; none: from the beginning.
     pub resume: Option<Resume>,
     /// The server's clock, seconds since 1970.
     pub clock: i64,
+}
+
+/// How packages become a system: what the depot itself does when it makes a role image, so that the two
+/// methods cannot differ.
+///
+/// ```text
+/// folders, links, before ─> base unpacked without dpkg ─> prepare ─> first, one by one ─> all other packages
+///     ─> overlay ─> finish ─> emptied, removed, after
+/// ```
+/// Paths are absolute in the new root; links in it are followed as they would be inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Folders made first, with their modes.
+    pub folders: Vec<(String, u32)>,
+    /// Symbolic links made next: path and target.
+    pub links: Vec<(String, String)>,
+    /// Files written before any package.
+    pub before: Vec<RecipeFile>,
+    /// Paths of packages that begin with one of these (without a leading slash) are not unpacked; dpkg's own
+    /// settings among `before` say the same.
+    pub left_out: Vec<String>,
+    /// Those of them that end in one of these are unpacked all the same.
+    pub kept: Vec<String>,
+    /// A script for the root's `/bin/sh`, when the base is unpacked.
+    pub prepare: String,
+    /// Packages that dpkg installs (`--force-depends`) before all others, in this order, one by one.
+    pub first: Vec<String>,
+    /// Options of dpkg.
+    pub dpkg: Vec<String>,
+    /// Empty files that are there while a package is configured: package and path.
+    pub markers: Vec<(String, String)>,
+    /// A script for the root's `/bin/sh`, after the overlay; `RELEASE` in its environment is [`Recipe::release`].
+    pub finish: String,
+    /// Release of the kernel whose modules the overlay brings; empty when it brings none.
+    pub release: String,
+    /// Folders that are emptied in the end, where they are.
+    pub emptied: Vec<String>,
+    /// Files that are removed in the end; one that ends in `*` stands for all that begin so.
+    pub removed: Vec<String>,
+    /// Files written in the end.
+    pub after: Vec<RecipeFile>,
+}
+
+/// A file of a [`Recipe`], owned by root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeFile {
+    /// Where.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whole content.
+    pub text: String,
 }
 
 /// How the disk shall be.
@@ -185,6 +255,73 @@ pub struct InstallFailure {
 pub struct Held {
     /// In words: who holds it and since when.
     pub error: String,
+}
+
+/// The record of one installation, kept on the host beside the node (`log/install-N.json`), written anew at every
+/// change, so that one that failed a week ago can be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRecord {
+    /// Number of this installation of this node, from 1.
+    pub number: u32,
+    /// Site.
+    pub site: String,
+    /// Node.
+    pub node: String,
+    /// How.
+    pub method: Method,
+    /// Version of the node profile that is installed.
+    pub profile: String,
+    /// Key of the role image; none with method `packages`.
+    pub image: Option<String>,
+    /// When it began, RFC 3339.
+    pub begun: String,
+    /// When it ended.
+    pub ended: Option<String>,
+    /// What came of it.
+    pub outcome: InstallOutcome,
+    /// How often the installer's machine was launched for it.
+    pub launches: u32,
+    /// The stages in their order; of one that was begun again the last time counts.
+    pub stages: Vec<StageRecord>,
+    /// What it was last doing.
+    pub doing: String,
+    /// Image: pieces reported as written and flushed.
+    pub pieces: u32,
+    /// The disk's size as the installer saw it, bytes.
+    pub disk: Option<u64>,
+    /// Kernel release of the installer.
+    pub kernel: Option<String>,
+    /// How far the installer's clock was off, seconds; positive: ahead.
+    pub clock_off_s: Option<i64>,
+    /// The console's last line when something was last heard.
+    pub last_line: Option<String>,
+}
+
+/// What came of an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstallOutcome {
+    /// It has not ended.
+    UnderWay,
+    /// The node runs from its disk and all its checks pass.
+    Done,
+    /// It did not.
+    Failed(InstallFailure),
+}
+
+/// One stage of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Which.
+    pub stage: Stage,
+    /// Since the installation began, milliseconds, by the host's clock.
+    pub start_ms: u64,
+    /// How long it took, milliseconds; none while it goes on or when it was cut short.
+    pub millis: Option<u64>,
+    /// Bytes done and to do.
+    pub bytes: Option<(u64, u64)>,
+    /// Packages (or pieces) done and to do.
+    pub items: Option<(u32, u32)>,
 }
 
 /// A role image, cut into pieces of used blocks. What no piece covers reads as zeros in the image; the
