@@ -57,6 +57,11 @@ impl Table {
         self.lines[self.find(name)?].split(':').nth(field)
     }
 
+    /// The whole line of `name`.
+    pub(crate) fn line(&self, name: &str) -> Option<&str> {
+        Some(&self.lines[self.find(name)?])
+    }
+
     /// Name of the first line whose third field is `id`.
     fn owner_of(&self, id: u32) -> Option<&str> {
         let id = id.to_string();
@@ -109,6 +114,26 @@ impl Accounts {
     /// A group's id.
     pub(crate) fn gid(&self, name: &str) -> Option<u32> {
         self.group.get(name, field::ID)?.parse().ok()
+    }
+
+    /// Name of the user with this id.
+    pub(crate) fn user_of(&self, uid: u32) -> Option<&str> {
+        self.passwd.owner_of(uid)
+    }
+
+    /// Name of the group with this id.
+    pub(crate) fn group_of(&self, gid: u32) -> Option<&str> {
+        self.group.owner_of(gid)
+    }
+
+    /// Groups whose list of members holds the user.
+    pub(crate) fn groups_of(&self, user: &str) -> Vec<&str> {
+        let member = |line: &str| {
+            let members = line.split(':').nth(field::GROUP_MEMBERS)?;
+            members.split(',').any(|member| member == user).then_some(())
+        };
+        let lines = self.group.lines.iter().filter(|line| member(line).is_some());
+        lines.filter_map(|line| line.split(':').next()).collect()
     }
 
     /// All that is needed to become a user.

@@ -1,6 +1,8 @@
 //! The agent's course from start to end; see the crate's diagram. This thread
 //! applies; others report, look after the health and ask for work.
 
+mod stay;
+
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -9,9 +11,10 @@ use std::time::Duration;
 use gridgate_protocol::agent_api::{
     AgentPhase, Identity, Outcome as ResourceOutcome, PublishedProfile, ResourceReport,
 };
+use gridgate_protocol::drift::DriftRequest;
 use gridgate_protocol::node_profile::{NodeProfile, SCHEMA};
 
-use crate::apply::{self, Moment, Outcome, Tools};
+use crate::apply::{self, Intent, Moment, Outcome, Tools};
 use crate::board::Board;
 use crate::client::{Backoff, Client, ClientError};
 use crate::place::Tree;
@@ -73,7 +76,7 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
     if !up {
         bring_up(system.as_ref(), &identity);
     }
-    let board = Arc::new(Board::new(applied.version.clone()));
+    let board = Arc::new(Board::new(applied.version.clone(), applied.locked.clone()));
     if let Some(profile) = &profile {
         board.watch(&profile.checks);
     }
@@ -151,7 +154,8 @@ impl Agent {
     fn start_work(&self, tasks: Sender<Task>) -> Result<(), AgentError> {
         let (client, system) = (self.client.clone(), Arc::clone(&self.system));
         let tree = self.tree.clone();
-        let known = Some(self.applied.attempted.clone()).filter(|version| !version.is_empty());
+        let known =
+            (self.applied.attempted.clone(), self.applied.locked.clone().unwrap_or_default());
         spawn("work", move || work::run(&client, &system, &tree, known, &tasks))
     }
 
@@ -165,33 +169,39 @@ impl Agent {
             return;
         };
         self.system.notify("READY=1\nSTATUS=Starting services");
-        apply::start(&self.tools(&|_| {}), &published.profile, &mut outcome);
+        apply::start(&self.tools(&|_| {}, Intent::Apply), &published.profile, &mut outcome);
         self.finish(published, outcome);
     }
 
     /// Does what it is told until the node powers off.
     fn serve(&mut self, tasks: &Receiver<Task>, first: Option<Task>) {
-        let mut next = first;
+        let mut next = Batch { change: first, looks: Vec::new() };
         let mut retry = RETRY;
         loop {
-            if let Some(task) = next {
-                if task == Task::End {
-                    return;
-                }
-                self.compare(task);
-                allocator::give_back();
+            if next.change == Some(Task::End) {
+                return;
             }
+            if let Some(task) = next.change {
+                self.compare(&task);
+            }
+            for request in next.looks {
+                self.answer(request);
+            }
+            allocator::give_back();
             let wait = if self.failed { retry } else { RENEWAL_LOOK };
             next = match tasks.recv_timeout(wait) {
                 Ok(task) => {
                     retry = RETRY;
-                    Some(newest(tasks, task))
+                    Batch::of(task, tasks)
                 }
                 Err(RecvTimeoutError::Timeout) if self.failed => {
                     retry = (retry * 2).min(RETRY_MOST);
-                    Some(Task::Reapply)
+                    Batch { change: Some(Task::Reapply), looks: Vec::new() }
                 }
-                Err(RecvTimeoutError::Timeout) => self.renewal_due().then_some(Task::Reapply),
+                Err(RecvTimeoutError::Timeout) => {
+                    let change = self.renewal_due().then_some(Task::Reapply);
+                    Batch { change, looks: Vec::new() }
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
         }
@@ -204,10 +214,11 @@ impl Agent {
     }
 
     /// Fetches what is published and applies it, unless it is what the node is.
-    fn compare(&mut self, task: Task) {
+    fn compare(&mut self, task: &Task) {
         let published = self.fetch();
-        let same = self.applied.version.as_deref() == Some(published.version.as_str());
-        if same && !self.failed && task != Task::Reapply {
+        let same = self.applied.version.as_deref() == Some(published.version.as_str())
+            && (published.packages.is_none() || published.packages == self.applied.locked);
+        if same && !self.failed && *task != Task::Reapply {
             self.board.update(|facts| {
                 facts.phase = AgentPhase::Applied;
                 facts.wanted = None;
@@ -242,7 +253,7 @@ impl Agent {
         }
     }
 
-    fn tools<'a>(&'a self, progress: &'a dyn Fn(&str)) -> Tools<'a> {
+    fn tools<'a>(&'a self, progress: &'a dyn Fn(&str), intent: Intent) -> Tools<'a> {
         Tools {
             tree: &self.tree,
             system: self.system.as_ref(),
@@ -250,6 +261,9 @@ impl Agent {
             folder: &self.folder,
             ca: &self.identity.ca,
             progress,
+            packages: self.applied.locked.as_deref(),
+            intent,
+            package_files: false,
         }
     }
 
@@ -267,7 +281,10 @@ impl Agent {
         tracing::info!(version, "applying");
         let system = Arc::clone(&self.system);
         let progress = move |text: &str| system.notify(&format!("STATUS={text}"));
-        let tools = self.tools(&progress);
+        let tools = Tools {
+            packages: published.packages.as_deref(),
+            ..self.tools(&progress, Intent::Apply)
+        };
         Some(apply::apply(&tools, &published.profile, version, &self.applied, moment))
     }
 
@@ -310,6 +327,7 @@ impl Agent {
             facts.phase = if ok { AgentPhase::Applied } else { AgentPhase::Failed };
             facts.wanted = (!ok).then(|| published.version.clone());
             facts.applied.clone_from(&applied.version);
+            facts.packages.clone_from(&applied.locked);
             facts.resources = resources;
             facts.unchanged = unchanged;
         });
@@ -320,11 +338,27 @@ impl Agent {
     }
 }
 
-/// Of what waits, the strongest: one application serves all.
-fn newest(tasks: &Receiver<Task>, first: Task) -> Task {
-    tasks.try_iter().fold(first, |strongest, task| match (strongest, task) {
-        (Task::End, _) | (_, Task::End) => Task::End,
-        (Task::Reapply, _) | (_, Task::Reapply) => Task::Reapply,
-        _ => Task::Compare,
-    })
+/// What waits to be done.
+struct Batch {
+    /// Of the changes the strongest: one application serves all.
+    change: Option<Task>,
+    looks: Vec<DriftRequest>,
+}
+
+impl Batch {
+    fn of(first: Task, tasks: &Receiver<Task>) -> Self {
+        let mut batch = Self { change: None, looks: Vec::new() };
+        for task in std::iter::once(first).chain(tasks.try_iter()) {
+            batch.change = match (batch.change.take(), task) {
+                (change, Task::Look(request)) => {
+                    batch.looks.push(request);
+                    change
+                }
+                (Some(Task::End), _) | (_, Task::End) => Some(Task::End),
+                (Some(Task::Reapply), _) | (_, Task::Reapply) => Some(Task::Reapply),
+                (_, Task::Compare) => Some(Task::Compare),
+            };
+        }
+        batch
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gridgate_protocol::agent_api::{AgentPhase, HealthReport, Report, ResourceReport};
+use gridgate_protocol::drift::PutBack;
 use gridgate_protocol::node_profile::HealthCheck;
 
 use crate::kernel;
@@ -18,6 +19,10 @@ pub(crate) struct Facts {
     pub wanted: Option<String>,
     /// Last version applied without a failure.
     pub applied: Option<String>,
+    /// Fingerprint of the locked packages that are installed.
+    pub packages: Option<String>,
+    /// What was put back without being asked.
+    pub put_back: PutBack,
     /// What the last application changed and could not.
     pub resources: Vec<ResourceReport>,
     /// How many resources it found right.
@@ -42,12 +47,14 @@ pub(crate) struct Board {
 
 impl Board {
     /// A board on which nothing is known but the last version applied.
-    pub(crate) fn new(applied: Option<String>) -> Self {
+    pub(crate) fn new(applied: Option<String>, packages: Option<String>) -> Self {
         Self {
             facts: Mutex::new(Facts {
                 phase: AgentPhase::Starting,
                 wanted: None,
                 applied,
+                packages,
+                put_back: PutBack::default(),
                 resources: Vec::new(),
                 unchanged: 0,
                 checks: Arc::default(),
@@ -142,6 +149,8 @@ impl Board {
             phase: facts.phase,
             wanted: facts.wanted.clone(),
             applied: facts.applied.clone(),
+            packages: facts.packages.clone(),
+            put_back: facts.put_back.clone(),
             resources: facts.resources.clone(),
             unchanged: facts.unchanged,
             health: facts.health.clone(),

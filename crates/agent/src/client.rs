@@ -10,6 +10,7 @@ use std::time::Duration;
 use gridgate_protocol::agent_api::{
     Identity, PackageList, PublishedProfile, Report, RunResult, SERVER_NAME, Work,
 };
+use gridgate_protocol::drift::DriftReport;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -176,10 +177,16 @@ impl Client {
         self.post_json("/v1/node/report", report)
     }
 
-    /// What there is to do for a node that took note of version `applied`;
-    /// waits for it.
-    pub(crate) fn work(&self, applied: &str) -> Result<Work, ClientError> {
-        self.get_json(&format!("/v1/node/work?applied={applied}"), LONG_POLL, 16 * MIB)
+    /// What there is to do for a node that took note of version `applied` and of
+    /// the package list `packages`; waits for it.
+    pub(crate) fn work(&self, applied: &str, packages: &str) -> Result<Work, ClientError> {
+        let path = format!("/v1/node/work?applied={applied}&packages={packages}");
+        self.get_json(&path, LONG_POLL, 16 * MIB)
+    }
+
+    /// Says how the node differs from its profile.
+    pub(crate) fn drift(&self, id: u64, report: &DriftReport) -> Result<(), ClientError> {
+        self.post_json(&format!("/v1/node/drift/{id}"), report)
     }
 
     /// Says what came of a run.

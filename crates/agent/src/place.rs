@@ -59,10 +59,19 @@ pub(crate) enum Parents {
     MustExist,
 }
 
+/// Whether a tree may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hands {
+    Free,
+    /// Every change is left out and reported as done: what would be done is seen, nothing happens.
+    Tied,
+}
+
 /// The file tree that the agent keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
+    hands: Hands,
 }
 
 /// A name in an open folder of the tree.
@@ -71,12 +80,18 @@ pub(crate) struct Place {
     directory: OwnedFd,
     name: OsString,
     path: String,
+    hands: Hands,
 }
 
 impl Tree {
     /// The tree below `root`.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), hands: Hands::Free }
+    }
+
+    /// The same tree, only to be looked at: nothing done through it changes anything.
+    pub(crate) fn to_look_at(&self) -> Self {
+        Self { root: self.root.clone(), hands: Hands::Tied }
     }
 
     /// Where an absolute path lies on this machine, for programs and for reads
@@ -93,7 +108,7 @@ impl Tree {
             .ok_or_else(|| PlaceError::NotAbsolute(path.to_owned()))?;
         let name = parts.pop_back().ok_or_else(|| PlaceError::NotAbsolute(path.to_owned()))?;
         let directory = self.walk(path, parts, parents)?;
-        Ok(Place { directory, name, path: path.to_owned() })
+        Ok(Place { directory, name, path: path.to_owned(), hands: self.hands })
     }
 
     fn walk(
@@ -119,7 +134,7 @@ impl Tree {
             let here = &open[open.len() - 1];
             match rfs::openat(here, &part, flags | OFlags::NOFOLLOW, Mode::empty()) {
                 Ok(next) => open.push(next),
-                Err(Errno::NOENT) if parents == Parents::Make => {
+                Err(Errno::NOENT) if parents == Parents::Make && self.hands == Hands::Free => {
                     rfs::mkdirat(here, &part, Mode::from_raw_mode(0o755)).map_err(failed)?;
                     rfs::chmodat(here, &part, Mode::from_raw_mode(0o755), AtFlags::empty())
                         .map_err(failed)?;
@@ -234,6 +249,9 @@ impl Place {
         if self.kind()? == Some(FileType::Directory) {
             return Err(PlaceError::WrongKind { path: self.path.clone(), wanted: "file" });
         }
+        if self.hands == Hands::Tied {
+            return Ok(());
+        }
         self.remove_new()?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -250,6 +268,9 @@ impl Place {
     pub(crate) fn link(&self, target: &str) -> Result<(), PlaceError> {
         if self.kind()? == Some(FileType::Directory) {
             return Err(PlaceError::WrongKind { path: self.path.clone(), wanted: "link" });
+        }
+        if self.hands == Hands::Tied {
+            return Ok(());
         }
         self.remove_new()?;
         rfs::symlinkat(target, &self.directory, NEW_NAME)
@@ -268,6 +289,9 @@ impl Place {
 
     /// Makes a folder; it must not exist.
     pub(crate) fn make_directory(&self, access: Access) -> Result<(), PlaceError> {
+        if self.hands == Hands::Tied {
+            return Ok(());
+        }
         rfs::mkdirat(&self.directory, &self.name, Mode::from_raw_mode(0o700))
             .map_err(|source| self.failed(source))?;
         self.set_access(access)
@@ -275,6 +299,9 @@ impl Place {
 
     /// Sets owner and mode of the file or folder there, links not followed.
     pub(crate) fn set_access(&self, access: Access) -> Result<(), PlaceError> {
+        if self.hands == Hands::Tied {
+            return Ok(());
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = rfs::openat(&self.directory, &self.name, flags, Mode::empty())
             .map_err(|source| self.failed(source))?;
@@ -283,6 +310,9 @@ impl Place {
 
     /// Removes the file or link there; gone already is fine.
     pub(crate) fn remove(&self) -> Result<(), PlaceError> {
+        if self.hands == Hands::Tied {
+            return Ok(());
+        }
         match rfs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(source) => Err(self.failed(source)),

@@ -80,6 +80,10 @@ pub(crate) struct Applied {
     pub commands: BTreeMap<String, String>,
     /// Names of `NodeProfile::packages` that are known to be installed.
     pub packages: Vec<String>,
+    /// Fingerprint of the locked list that is installed.
+    pub locked: Option<String>,
+    /// Names in the list that is installed: what a later list drops of them is removed.
+    pub listed: BTreeSet<String>,
     /// Packages that the agent itself installed.
     pub installed: BTreeSet<String>,
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gridgate_protocol::agent_api::{RunRequest, Work};
+use gridgate_protocol::drift::DriftRequest;
 
 use crate::client::{Backoff, Client, until_reachable};
 use crate::place::Tree;
@@ -21,33 +22,38 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 const STACK: usize = 512 * 1024;
 
 /// What the applying thread is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Compare with the published version and apply a difference.
     Compare,
     /// Apply even when the version is the same.
     Reapply,
+    /// Look how the node differs from its profile, and answer.
+    Look(DriftRequest),
     /// The node is powering off.
     End,
 }
 
-/// Serves the install server until the node powers off. `known` is the version
-/// that was applied before.
+/// What the server is told that the agent took note of: version and package list.
+pub(crate) type Noted = (String, String);
+
+/// Serves the install server until the node powers off. `known` is what was
+/// applied before.
 pub(crate) fn run(
     client: &Client,
     system: &Arc<dyn System>,
     tree: &Tree,
-    known: Option<String>,
+    known: Noted,
     tasks: &Sender<Task>,
 ) {
     // What the server is told is what we took note of, not what was applied: a
     // version that fails is tried again on the agent's own schedule, and asking
     // with the old one would be answered at once, for ever.
-    let mut noted = known.unwrap_or_default();
+    let mut noted = known;
     let mut backoff = Backoff::default();
     loop {
         let asked = Instant::now();
-        let work = match client.work(&noted) {
+        let work = match client.work(&noted.0, &noted.1) {
             Ok(work) => work,
             Err(error) => {
                 tracing::debug!(%error, "no answer to the question for work");
@@ -55,35 +61,43 @@ pub(crate) fn run(
                 continue;
             }
         };
-        let news = work.published != noted || !work.runs.is_empty();
+        // A server that knows of no list says nothing of one.
+        let now = (work.published.clone(), work.packages.clone().unwrap_or_default());
+        let news = now != noted || !work.runs.is_empty() || !work.drift.is_empty();
         if news || asked.elapsed() > AT_ONCE {
             backoff = Backoff::default();
         } else {
             // Nothing new and not held back: do not ask in circles.
             thread::sleep(backoff.step());
         }
-        let task = task(&work, &noted);
+        let task = task(&work, now != noted);
         for request in work.runs {
             start(client, system, tree, request);
         }
-        noted = work.published;
+        for request in work.drift {
+            if tasks.send(Task::Look(request)).is_err() {
+                return;
+            }
+        }
+        noted = now;
         if let Some(task) = task {
-            if task == Task::End {
+            let end = task == Task::End;
+            if end {
                 power_off(system.as_ref());
             }
-            if tasks.send(task).is_err() || task == Task::End {
+            if tasks.send(task).is_err() || end {
                 return;
             }
         }
     }
 }
 
-fn task(work: &Work, noted: &str) -> Option<Task> {
+fn task(work: &Work, moved: bool) -> Option<Task> {
     if work.power_off {
         Some(Task::End)
     } else if work.reapply {
         Some(Task::Reapply)
-    } else if work.published != noted {
+    } else if moved {
         Some(Task::Compare)
     } else {
         None

@@ -9,8 +9,9 @@
 //! | `GET /v1/node/packages` | – | [`PackageList`]: the locked closure of this node's packages |
 //! | `GET /v1/node/packages/{sha256}` | – | the `.deb` |
 //! | `POST /v1/node/report` | [`Report`] | 204 |
-//! | `GET /v1/node/work?applied={version}` | – | [`Work`], held back up to 25 s while there is none |
+//! | `GET /v1/node/work?applied={version}&packages={fingerprint}` | – | [`Work`], held back up to 25 s while there is none |
 //! | `POST /v1/node/runs/{id}` | [`RunResult`] | 204 |
+//! | `POST /v1/node/drift/{id}` | [`DriftReport`](crate::drift::DriftReport) | 204 |
 //!
 //! Which node speaks is told by its token alone, so no path names a node.
 //! Errors are `{"error": "…"}` with a 4xx or 5xx status.
@@ -18,7 +19,9 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::drift::{DriftRequest, PutBack};
 use crate::node_profile::NodeProfile;
 
 /// TCP port of the install server on the site network.
@@ -68,6 +71,9 @@ pub struct PublishedProfile {
     pub version: String,
     /// The document.
     pub profile: NodeProfile,
+    /// [`PackageList::fingerprint`] of the node's locked packages, where they are known.
+    #[serde(default)]
+    pub packages: Option<String>,
 }
 
 /// The packages a node must have, dependencies included.
@@ -75,6 +81,18 @@ pub struct PublishedProfile {
 pub struct PackageList {
     /// Every package of the node, sorted by name.
     pub packages: Vec<LockedPackage>,
+}
+
+impl PackageList {
+    /// Tells one list from another: the first 16 hex digits of the SHA-256 over names, versions and hashes.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for package in &self.packages {
+            let LockedPackage { name, version, sha256, .. } = package;
+            hash.update(format!("{name} {version} {sha256}\n"));
+        }
+        hex::encode(&hash.finalize()[..8])
+    }
 }
 
 /// One package, pinned.
@@ -121,12 +139,18 @@ pub struct Report {
     pub wanted: Option<String>,
     /// Last version applied without a failure.
     pub applied: Option<String>,
+    /// [`PublishedProfile::packages`] of the list that is installed.
+    #[serde(default)]
+    pub packages: Option<String>,
     /// Resources of the last application, but for the unchanged ones.
     pub resources: Vec<ResourceReport>,
     /// How many resources were as they should be.
     pub unchanged: u32,
     /// One entry per health check, in the profile's order.
     pub health: Vec<HealthReport>,
+    /// What was put back without being asked, where the profile wants that.
+    #[serde(default)]
+    pub put_back: PutBack,
     /// Memory of the node in use (total minus available), bytes.
     pub memory_used: u64,
     /// Memory the node's kernel sees, bytes.
@@ -183,10 +207,16 @@ pub struct HealthReport {
 pub struct Work {
     /// The published version; when it is not the applied one, fetch and apply.
     pub published: String,
+    /// [`PublishedProfile::packages`] of what is published; another than the installed one: fetch and apply.
+    #[serde(default)]
+    pub packages: Option<String>,
     /// Apply again even though the version is the applied one.
     pub reapply: bool,
     /// Commands to run now, concurrently.
     pub runs: Vec<RunRequest>,
+    /// Compare the node with its profile.
+    #[serde(default)]
+    pub drift: Vec<DriftRequest>,
     /// Power the node off in good order.
     pub power_off: bool,
 }

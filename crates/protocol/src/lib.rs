@@ -3,6 +3,7 @@
 //!
 //! | module | between |
 //! |---|---|
+//! | [`drift`] | agent ↔ install server ↔ site daemon ↔ command line |
 //! | [`node_profile`] | compiler → install server → agent |
 //! | [`agent_api`] | agent ↔ install server (HTTPS, JSON) |
 //! | [`install_api`] | installer ↔ install server (HTTPS, JSON and bytes) |
@@ -12,6 +13,7 @@
 //! reading, so that an older agent understands a newer server.
 
 pub mod agent_api;
+pub mod drift;
 pub mod install_api;
 pub mod node_profile;
 pub mod site_api;

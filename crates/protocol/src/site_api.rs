@@ -14,6 +14,7 @@
 //! | `GET /v1/sites/{site}/nodes/{node}/profile` | – | `agent_api::PublishedProfile` |
 //! | `GET /v1/sites/{site}/nodes/{node}/image` | – | [`ImageExplanation`] |
 //! | `GET /v1/sites/{site}/nodes/{node}/access` | – | [`Access`] |
+//! | `POST /v1/sites/{site}/nodes/{node}/drift` | `drift::DriftCommand` | `drift::DriftReport` |
 //! | `POST /v1/sites/{site}/nodes/{node}/run` | [`RunCommand`] | `agent_api::RunResult` |
 //!
 //! "events" is a stream of [`Event`]s, one JSON document a line, that ends with [`Event::Done`] or [`Event::Failed`].

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::site_api::{
     DownRequest, ErrorKind, Event, ImageExplanation, RunCommand, SiteStatus, SiteSummary, UpRequest,
 };
@@ -18,13 +19,14 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::daemon::Daemon;
 use crate::failure::{Failure, failure};
+use crate::images::Installed;
 use crate::observe::{self, Found};
 use crate::site::Site;
 use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{access, checks, images, stop, up, wanted};
+use crate::{access, checks, drift, images, stop, up, wanted};
 
 /// Largest request, bytes: a site profile with its components.
 const BODY_LIMIT: usize = 16 << 20;
@@ -67,6 +69,7 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sites/{site}/nodes/{node}/image", get(image))
         .route("/v1/sites/{site}/nodes/{node}/access", get(node_access))
         .route("/v1/sites/{site}/nodes/{node}/run", post(run))
+        .route("/v1/sites/{site}/nodes/{node}/drift", post(node_drift))
         .route("/v1/sites/{site}/nodes/{node}/{action}", post(node_action))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(daemon)
@@ -296,11 +299,13 @@ async fn profile(
     State(daemon): State<Arc<Daemon>>,
     Path((name, node)): Path<(String, String)>,
 ) -> Answer {
-    let (_, wanted) = known_node(&daemon, &name, &node)?;
+    let (site, wanted) = known_node(&daemon, &name, &node)?;
     let Some(node) = wanted.node(&node) else { return Ok(StatusCode::NOT_FOUND.into_response()) };
     Ok(Json(gridgate_protocol::agent_api::PublishedProfile {
         version: node.profile.version(),
         profile: node.profile.clone(),
+        packages: Installed::load(&site.dir.node(&node.name))
+            .map(|installed| installed.list.fingerprint()),
     })
     .into_response())
 }
@@ -355,6 +360,15 @@ async fn node_access(
         Some(access) => Ok(Json(access).into_response()),
         None => Err(failure(ErrorKind::NotFound, format!("no node {node}")).into()),
     }
+}
+
+async fn node_drift(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+    Json(command): Json<DriftCommand>,
+) -> Answer {
+    let (site, wanted) = known_node(&daemon, &name, &node)?;
+    Ok(Json(drift::ask(&site, &wanted, &node, command).await?).into_response())
 }
 
 async fn run(

@@ -19,6 +19,7 @@ mod arrangement;
 mod checks;
 mod daemon;
 mod disks;
+mod drift;
 mod failure;
 mod home;
 mod images;

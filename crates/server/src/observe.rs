@@ -123,7 +123,8 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
     let (state, detail) = match site.links.heard(&status.name) {
         None => (NodeState::Booting, "its agent's first word".to_owned()),
         Some(heard) => {
-            let judged = judge(&heard, status.published.as_deref());
+            let list = site.links.published(&status.name).and_then(|published| published.packages);
+            let judged = judge(&heard, status.published.as_deref(), list.as_deref());
             tell(status, heard.report);
             judged
         }
@@ -147,7 +148,7 @@ fn tell(status: &mut NodeStatus, report: Report) {
 }
 
 /// State and reason from what the agent said.
-fn judge(heard: &Heard, published: Option<&str>) -> (NodeState, String) {
+fn judge(heard: &Heard, published: Option<&str>, list: Option<&str>) -> (NodeState, String) {
     let report = &heard.report;
     let failing: Vec<_> = report.health.iter().filter(|check| !check.ok).collect();
     let name_them = || {
@@ -172,6 +173,9 @@ fn judge(heard: &Heard, published: Option<&str>) -> (NodeState, String) {
         }
         AgentPhase::Applied if report.applied.as_deref() != published => {
             (NodeState::Starting, "a newer profile is published".into())
+        }
+        AgentPhase::Applied if report.packages.as_deref().is_some_and(|has| Some(has) != list) => {
+            (NodeState::Starting, "another list of packages is published".into())
         }
         AgentPhase::Applied if report.health.is_empty() || failing.is_empty() => {
             (NodeState::Running, String::new())

@@ -88,8 +88,11 @@ pub fn publish_node(
     installed: Option<Installed>,
 ) -> Result<(), Failure> {
     let dir = site.dir.node(&node.name);
-    let published =
-        PublishedProfile { version: node.profile.version(), profile: node.profile.clone() };
+    let published = PublishedProfile {
+        version: node.profile.version(),
+        profile: node.profile.clone(),
+        packages: installed.as_ref().map(|installed| installed.list.fingerprint()),
+    };
     let json = serde_json::to_vec_pretty(&published)
         .map_err(|e| caused(ErrorKind::Internal, "a node profile could not be written", &e))?;
     if std::fs::read(dir.profile()).ok().as_deref() != Some(&json) {

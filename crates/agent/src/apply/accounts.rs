@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::User;
 use rustix::fs::{FileType, FlockOperation, fcntl_lock};
 
@@ -38,6 +39,9 @@ impl Kind for AccountFiles {
     }
 
     fn apply(&self, session: &mut Session<'_>) {
+        if session.looking() {
+            return look(session);
+        }
         let tree = session.tools.tree;
         let lock = match lock(tree) {
             Ok(lock) => lock,
@@ -50,16 +54,7 @@ impl Kind for AccountFiles {
         };
         session.names = read(tree);
         let old = session.names.clone();
-        let profile = session.profile;
-        for group in &profile.groups {
-            session.resource("group", &group.name, &group.component, |session| {
-                Ok(session.names.ensure_group(group)?)
-            });
-        }
-        for user in &profile.users {
-            session
-                .resource("user", &user.name, &user.component, |session| edit_user(session, user));
-        }
+        edit(session);
         if session.names != old
             && let Err(error) = write(tree, &old, &session.names)
         {
@@ -67,9 +62,59 @@ impl Kind for AccountFiles {
             session.names = read(tree);
         }
         drop(lock);
-        for user in profile.users.iter().filter(|user| user.create_home) {
-            session.resource("home", &user.home, &user.component, |session| home(session, user));
+        homes(session);
+    }
+}
+
+/// What differs is seen by editing in memory; the names are then what they are.
+fn look(session: &mut Session<'_>) {
+    let found = session.names.clone();
+    edit(session);
+    session.names = found;
+    homes(session);
+}
+
+/// Groups, then users, in memory.
+fn edit(session: &mut Session<'_>) {
+    let profile = session.profile;
+    for group in &profile.groups {
+        session.resource("group", &group.name, &group.component, |session| {
+            let effect = session.names.ensure_group(group)?;
+            if effect == Effect::Changed {
+                session.note(Difference::new("presence", "missing", "group"));
+            }
+            Ok(effect)
+        });
+    }
+    for user in &profile.users {
+        session.resource("user", &user.name, &user.component, |session| {
+            let found = session.names.clone();
+            let effect = edit_user(session, user)?;
+            if effect == Effect::Changed {
+                note_user(session, &found, &user.name);
+            }
+            Ok(effect)
+        });
+    }
+}
+
+/// Notes the line of passwd and the groups; nothing of the password's file.
+fn note_user(session: &mut Session<'_>, found: &Accounts, user: &str) {
+    let line = |names: &Accounts| names.passwd.line(user).unwrap_or("missing").to_owned();
+    let groups = |names: &Accounts| names.groups_of(user).join(",");
+    let wanted = &session.names;
+    let lines = (line(found), line(wanted));
+    let memberships = (groups(found), groups(wanted));
+    for (what, (found, wanted)) in [("passwd", lines), ("groups", memberships)] {
+        if found != wanted {
+            session.note(Difference::new(what, found, wanted));
         }
+    }
+}
+
+fn homes(session: &mut Session<'_>) {
+    for user in session.profile.users.iter().filter(|user| user.create_home) {
+        session.resource("home", &user.home, &user.component, |session| home(session, user));
     }
 }
 
@@ -154,6 +199,10 @@ fn home(session: &mut Session<'_>, user: &User) -> Result<Effect, ApplyError> {
     let place = tree.place(&user.home, Parents::Make)?;
     if place.kind()? == Some(FileType::Directory) {
         return Ok(Effect::Unchanged);
+    }
+    if session.looking() {
+        session.note(Difference::new("presence", "missing", "directory"));
+        return Ok(Effect::Changed);
     }
     place.make_directory(access)?;
     let Ok(skeleton) = fs::read_dir(tree.host_path("/etc/skel")) else {

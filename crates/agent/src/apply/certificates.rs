@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::{Certificate, NodeProfile};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize, SanType,
@@ -16,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use super::look::Shown;
 use super::{ApplyError, Effect, Kind, Session, fingerprint};
 use crate::place::Parents;
 use crate::state::{Applied, Issued};
@@ -141,6 +143,10 @@ fn ensure(
         {
             (key, pem)
         }
+        _ if session.looking() => {
+            session.note(Difference::hidden("certificate"));
+            return Ok(Effect::Changed);
+        }
         _ => obtain(session, wanted, authority, request)?,
     };
     let copies = wanted
@@ -150,13 +156,21 @@ fn ensure(
     let own = (&wanted.key_path, &wanted.certificate_path, &wanted.owner, &wanted.group);
     let mut effect = Effect::Unchanged;
     for (key_path, certificate_path, owner, group) in std::iter::once(own).chain(copies) {
-        for (path, content, mode) in
-            [(key_path, &key, 0o400), (certificate_path, &certificate, 0o644)]
-        {
+        for (path, content, mode, shown) in [
+            (key_path, &key, 0o400, Shown::Never),
+            (certificate_path, &certificate, 0o644, Shown::Openly),
+        ] {
             let access = session.access(owner, group, mode)?;
             let place = tree.place(path, Parents::Make)?;
             let present = place.read(SIZE_LIMIT)?;
-            effect = effect.and(session.put(path, &place, present.as_deref(), content, access)?);
+            effect = effect.and(session.put(
+                path,
+                &place,
+                present.as_deref(),
+                content,
+                access,
+                shown,
+            )?);
         }
     }
     Ok(effect)

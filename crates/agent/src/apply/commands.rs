@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::Command;
 
 use super::{ApplyError, Effect, Kind, Session, fingerprint};
@@ -37,6 +38,9 @@ fn ensure(session: &mut Session<'_>, command: &Command) -> Result<Effect, ApplyE
     {
         return Ok(Effect::Unchanged);
     }
+    if session.looking() {
+        return Ok(look(session, command));
+    }
     let trigger = trigger(session, command);
     let done = session.before.commands.get(&command.name) == Some(&trigger);
     // A path that must exist but does not makes the command due whatever was before.
@@ -55,6 +59,22 @@ fn ensure(session: &mut Session<'_>, command: &Command) -> Result<Effect, ApplyE
     }
     session.state.commands.insert(command.name.clone(), trigger);
     Ok(Effect::Changed)
+}
+
+/// What shows that a command must run again is the path that it makes. That something which triggers it
+/// differs is said of that thing itself.
+fn look(session: &mut Session<'_>, command: &Command) -> Effect {
+    match &command.creates {
+        Some(path) => {
+            session.note(Difference::new("presence", format!("{path} is missing"), path.clone()));
+            Effect::Changed
+        }
+        None if session.before.commands.contains_key(&command.name) => Effect::Unchanged,
+        None => {
+            session.note(Difference::new("state", "has not succeeded", "done"));
+            Effect::Changed
+        }
+    }
 }
 
 /// With nothing to watch a command runs once for each wording of it.

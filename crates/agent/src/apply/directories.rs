@@ -1,6 +1,7 @@
 //! Directories with owner, group and mode. Their content is not the agent's, and
 //! a directory that a later profile drops stays: someone's data may be in it.
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::Directory;
 use rustix::fs::FileType;
 
@@ -24,13 +25,19 @@ impl Kind for Directories {
     }
 }
 
-fn ensure(session: &Session<'_>, directory: &Directory) -> Result<Effect, ApplyError> {
+fn ensure(session: &mut Session<'_>, directory: &Directory) -> Result<Effect, ApplyError> {
     let access = session.access(&directory.owner, &directory.group, directory.mode)?;
     let place = session.tools.tree.place(&directory.path, Parents::Make)?;
     match place.kind()? {
-        None => place.make_directory(access)?,
+        None => {
+            session.note(Difference::new("presence", "missing", "directory"));
+            place.make_directory(access)?;
+        }
         Some(FileType::Directory) if place.has_access(access)? => return Ok(Effect::Unchanged),
-        Some(FileType::Directory) => place.set_access(access)?,
+        Some(FileType::Directory) => {
+            session.note_access(&place, access)?;
+            place.set_access(access)?;
+        }
         Some(_) => {
             let path = directory.path.clone();
             return Err(PlaceError::WrongKind { path, wanted: "directory" }.into());

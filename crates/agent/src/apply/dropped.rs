@@ -22,6 +22,10 @@ impl Kind for Dropped {
     }
 
     fn apply(&self, session: &mut Session<'_>) {
+        // What is compared is the profile that was applied: nothing was dropped since.
+        if session.looking() {
+            return;
+        }
         units(session);
         let profile = session.profile;
         for (path, mark) in &session.before.files {

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gridgate_protocol::node_profile::{Content, File};
 
+use super::look::Shown;
 use super::{ApplyError, Effect, Kind, Session, fingerprint};
 use crate::place::{Access, Parents, Place};
 use crate::state::{Mark, Origin};
@@ -35,9 +36,35 @@ fn ensure(session: &mut Session<'_>, file: &File) -> Result<Effect, ApplyError> 
     let wanted = match &file.content {
         Content::Text(text) => text.as_bytes().to_vec(),
         Content::Base64(text) => STANDARD.decode(text)?,
+        Content::Secret(_) if session.looking() => {
+            return look_at_secret(session, file, &place, present.as_deref(), access);
+        }
         Content::Secret(name) => secret(session, file, name, present.as_deref())?,
     };
-    session.put(&file.path, &place, present.as_deref(), &wanted, access)
+    session.put(&file.path, &place, present.as_deref(), &wanted, access, Shown::Openly)
+}
+
+/// A secret is compared with the memory of what was written, so it need not be fetched.
+fn look_at_secret(
+    session: &mut Session<'_>,
+    file: &File,
+    place: &Place,
+    present: Option<&[u8]>,
+    access: Access,
+) -> Result<Effect, ApplyError> {
+    let known = session.before.files.get(&file.path).map(|mark| mark.fingerprint.clone());
+    let same = present.is_some_and(|present| known == Some(fingerprint(&[present])));
+    let mut effect = Effect::Unchanged;
+    if !same {
+        session.note_content(present, b"", Shown::Never);
+        effect = Effect::Changed;
+    }
+    if present.is_some() && !place.has_access(access)? {
+        session.note_access(place, access)?;
+        effect = Effect::Changed;
+    }
+    session.fingerprints.insert(file.path.clone(), known.unwrap_or_default());
+    Ok(effect)
 }
 
 fn secret(
@@ -64,6 +91,7 @@ impl Session<'_> {
         present: Option<&[u8]>,
         wanted: &[u8],
         access: Access,
+        shown: Shown,
     ) -> Result<Effect, ApplyError> {
         let origin = match self.before.files.get(path) {
             Some(mark) => mark.origin,
@@ -71,9 +99,14 @@ impl Session<'_> {
             None => Origin::Image,
         };
         let effect = if present != Some(wanted) {
+            self.note_content(present, wanted, shown);
+            if present.is_some() {
+                self.note_access(place, access)?;
+            }
             place.write(wanted, access)?;
             Effect::Changed
         } else if !place.has_access(access)? {
+            self.note_access(place, access)?;
             place.set_access(access)?;
             Effect::Changed
         } else {

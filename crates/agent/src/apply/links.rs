@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::Link;
 
 use super::{ApplyError, Effect, Kind, Session, fingerprint};
@@ -33,6 +34,12 @@ fn ensure(session: &mut Session<'_>, link: &Link) -> Result<Effect, ApplyError> 
     };
     let same = kind.is_some() && place.target()?.as_deref() == Some(Path::new(&link.target));
     if !same {
+        let found = match place.target()? {
+            Some(target) => target.display().to_string(),
+            None if kind.is_some() => "no link".to_owned(),
+            None => "missing".to_owned(),
+        };
+        session.note(Difference::new("target", found, link.target.clone()));
         place.link(&link.target)?;
         session.changed.insert(link.path.clone());
     }

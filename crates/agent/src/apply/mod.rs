@@ -13,6 +13,8 @@ mod error;
 mod fetch;
 mod files;
 mod links;
+mod look;
+mod package_drift;
 mod packages;
 mod unit_files;
 mod units;
@@ -28,6 +30,7 @@ pub(crate) use accounts::read as accounts_of;
 pub(crate) use certificates::due as certificate_due;
 pub(crate) use error::ApplyError;
 pub(crate) use fetch::Source;
+pub(crate) use look::look;
 
 use crate::accounts::Accounts;
 pub(crate) use crate::accounts::Effect;
@@ -44,11 +47,23 @@ pub(crate) enum Moment {
     Running,
 }
 
+/// What the node is gone through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// To make it what a profile says; what an earlier application vouches for is not looked at again.
+    Apply,
+    /// To put back what was changed by hand: everything is looked at.
+    PutBack,
+    /// To see what differs; nothing is changed.
+    Look,
+}
+
 /// One kind of resource.
 trait Kind {
     /// What people see while it is worked on.
     fn doing(&self) -> &'static str;
-    /// Brings all resources of this kind into the wanted state.
+    /// Brings all resources of this kind into the wanted state; with [`Intent::Look`] notes what differs
+    /// and changes nothing.
     fn apply(&self, session: &mut Session<'_>);
 }
 
@@ -101,6 +116,12 @@ pub(crate) struct Tools<'a> {
     pub ca: &'a str,
     /// Told what is going on, for people.
     pub progress: &'a dyn Fn(&str),
+    /// [`PublishedProfile::packages`](gridgate_protocol::agent_api::PublishedProfile) of what is applied.
+    pub packages: Option<&'a str>,
+    /// What for.
+    pub intent: Intent,
+    /// Whether a look also has dpkg compare the packages' files with their sums.
+    pub package_files: bool,
 }
 
 /// An application under way.
@@ -115,6 +136,8 @@ struct Session<'a> {
     state: Applied,
     /// Owners and groups by name, after the account step.
     names: Accounts,
+    /// Whether dpkg put another version in the place of one that was there.
+    replaced: bool,
     /// Paths whose content changed in this application.
     changed: BTreeSet<String>,
     /// Fingerprint of every file, link and certificate path of the profile.
@@ -122,6 +145,7 @@ struct Session<'a> {
     resources: Vec<ResourceReport>,
     unchanged: u32,
     start: Vec<String>,
+    notes: look::Notes,
 }
 
 /// Applies `profile`.
@@ -132,20 +156,7 @@ pub(crate) fn apply(
     before: &Applied,
     moment: Moment,
 ) -> Outcome {
-    let mut session = Session {
-        tools,
-        profile,
-        version,
-        moment,
-        before,
-        state: Applied { attempted: version.to_owned(), ..before.clone() },
-        names: accounts::read(tools.tree),
-        changed: BTreeSet::new(),
-        fingerprints: BTreeMap::new(),
-        resources: Vec::new(),
-        unchanged: 0,
-        start: Vec::new(),
-    };
+    let mut session = Session::new(tools, profile, version, before, moment);
     for kind in KINDS {
         (tools.progress)(kind.doing());
         kind.apply(&mut session);
@@ -177,7 +188,32 @@ pub(crate) fn sync(tree: &Tree) {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn new(
+        tools: &'a Tools<'a>,
+        profile: &'a NodeProfile,
+        version: &'a str,
+        before: &'a Applied,
+        moment: Moment,
+    ) -> Self {
+        Self {
+            tools,
+            profile,
+            version,
+            moment,
+            before,
+            state: Applied { attempted: version.to_owned(), ..before.clone() },
+            names: accounts::read(tools.tree),
+            replaced: false,
+            changed: BTreeSet::new(),
+            fingerprints: BTreeMap::new(),
+            resources: Vec::new(),
+            unchanged: 0,
+            start: Vec::new(),
+            notes: look::Notes::default(),
+        }
+    }
+
     /// Brings one resource into its state and writes down what became of it.
     fn resource(
         &mut self,
@@ -199,6 +235,10 @@ impl Session<'_> {
         started: Instant,
         result: Result<Effect, ApplyError>,
     ) {
+        if self.looking() {
+            self.conclude(kind, name, component, result);
+            return;
+        }
         match report(kind, name, component, started, result) {
             None => self.unchanged += 1,
             Some(report) => self.resources.push(report),

@@ -1,7 +1,8 @@
 //! Packages. The role image usually holds them all, and then this costs one
-//! comparison of lists. Otherwise the locked closure is fetched from the install
-//! server, and dpkg unpacks and configures what is missing; there is no solver
-//! here. Maintainer scripts start no services meanwhile: that is for the units
+//! comparison of lists. Otherwise, and when another list is locked than the one
+//! installed, the locked closure is fetched from the install server, and dpkg
+//! unpacks and configures what is missing or has another version; there is no
+//! solver here. Maintainer scripts start no services meanwhile: that is for the units
 //! of the profile, and at boot it would wait for the agent itself.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +11,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use gridgate_protocol::agent_api::LockedPackage;
+use gridgate_protocol::agent_api::{LockedPackage, PackageList};
 
-use super::{ApplyError, Effect, Kind, Session};
+use super::{ApplyError, Effect, Intent, Kind, Session, package_drift};
 use crate::image::PACKAGES_MANIFEST_PATH;
 use crate::place::{Access, Parents, Tree};
 use crate::process::{Call, Finished};
@@ -36,13 +37,19 @@ impl Kind for Packages {
     }
 
     fn apply(&self, session: &mut Session<'_>) {
+        if session.looking() {
+            return look(session);
+        }
         let wanted = &session.profile.packages;
         let before: BTreeSet<&str> = session.before.packages.iter().map(String::as_str).collect();
         let dropped = before.iter().any(|name| !wanted.iter().any(|other| other == name));
         let known = wanted.iter().all(|name| before.contains(name.as_str()))
             || in_manifest(session.tools.tree, wanted);
         let may_purge = dropped && !session.before.installed.is_empty();
-        if known && !may_purge {
+        let locked = session.tools.packages.map(str::to_owned);
+        let same_list = locked.is_none() || session.before.locked == locked;
+        let everything = session.tools.intent == Intent::PutBack && locked.is_some();
+        if known && !may_purge && same_list && !everything {
             session.unchanged += u32::try_from(wanted.len()).unwrap_or(u32::MAX);
             session.state.packages.clone_from(wanted);
             return;
@@ -52,6 +59,31 @@ impl Kind for Packages {
             session.record("package", "*", "", started, Err(error));
         }
     }
+}
+
+/// Compares what is installed with the locked list.
+fn look(session: &mut Session<'_>) {
+    // A node of which no list is known has nothing to compare with.
+    if session.tools.packages.is_some() {
+        let compared = lists(session)
+            .map(|(closure, installed)| package_drift::versions(session, &closure, &installed));
+        if let Err(error) = compared {
+            session.conclude("package", "*", "", Err(error));
+        }
+    }
+    if session.tools.package_files {
+        package_drift::files(session);
+    }
+}
+
+/// The locked list, and name and version of what is installed.
+fn lists(
+    session: &Session<'_>,
+) -> Result<(Vec<LockedPackage>, BTreeMap<String, String>), ApplyError> {
+    let closure = session.tools.source.packages()?.packages;
+    let status = session.tools.tree.host_path(STATUS);
+    let installed = installed(&status).map_err(|source| ApplyError::Io { path: status, source })?;
+    Ok((closure, installed))
 }
 
 /// Whether the image was built with all of `wanted`.
@@ -69,9 +101,7 @@ fn in_manifest(tree: &Tree, wanted: &[String]) -> bool {
 }
 
 fn complete(session: &mut Session<'_>) -> Result<(), ApplyError> {
-    let closure = session.tools.source.packages()?.packages;
-    let status = session.tools.tree.host_path(STATUS);
-    let installed = installed(&status).map_err(|source| ApplyError::Io { path: status, source })?;
+    let (closure, installed) = lists(session)?;
     let missing: Vec<&LockedPackage> = closure
         .iter()
         .filter(|package| installed.get(&package.name) != Some(&package.version))
@@ -79,9 +109,12 @@ fn complete(session: &mut Session<'_>) -> Result<(), ApplyError> {
     session.unchanged += u32::try_from(closure.len() - missing.len()).unwrap_or(u32::MAX);
     if !missing.is_empty() {
         install(session, &missing)?;
+        session.replaced = missing.iter().any(|package| installed.contains_key(&package.name));
     }
     purge(session, &closure, &installed);
     session.state.packages.clone_from(&session.profile.packages);
+    session.state.listed = closure.iter().map(|package| package.name.clone()).collect();
+    session.state.locked = Some(PackageList { packages: closure }.fingerprint());
     Ok(())
 }
 
@@ -177,16 +210,23 @@ fn dpkg(session: &Session<'_>, arguments: &[&str]) -> Result<Finished, ApplyErro
     run.map_err(|source| ApplyError::Start { program: "dpkg".into(), source })
 }
 
-/// Removes what the agent itself installed and the closure no longer holds. What
-/// came with the image stays: the next image will not have it.
+/// Removes what the agent itself installed, or what the list before held, and the
+/// closure no longer holds. When what was changed by hand is put back, everything
+/// goes that the closure does not hold.
 fn purge(
     session: &mut Session<'_>,
     closure: &[LockedPackage],
     installed: &BTreeMap<String, String>,
 ) {
-    let own = session.before.installed.iter();
-    let gone: Vec<String> =
-        own.filter(|name| !closure.iter().any(|package| package.name == **name)).cloned().collect();
+    let own: Vec<String> = if session.tools.intent == Intent::PutBack {
+        package_drift::extra(closure, installed)
+    } else {
+        session.before.installed.union(&session.before.listed).cloned().collect()
+    };
+    let gone: Vec<String> = own
+        .into_iter()
+        .filter(|name| !closure.iter().any(|package| package.name == *name))
+        .collect();
     session.state.installed.retain(|name| !gone.contains(name));
     let gone: Vec<String> = gone.into_iter().filter(|name| installed.contains_key(name)).collect();
     if gone.is_empty() {

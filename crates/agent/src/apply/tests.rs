@@ -1,11 +1,14 @@
 //! Applying, against a tree of its own and a source that remembers what was asked.
 
+mod drift;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
 use gridgate_protocol::agent_api::{LockedPackage, PackageList};
+use gridgate_protocol::drift::DriftReport;
 use gridgate_protocol::node_profile::{Content, Directory, Group, Link, UnitState, User};
 
 use super::*;
@@ -72,6 +75,10 @@ impl Node {
     }
 
     fn apply_at(&mut self, profile: &NodeProfile, moment: Moment) -> Outcome {
+        self.apply_for(profile, moment, Intent::Apply, None)
+    }
+
+    fn look(&self, profile: &NodeProfile, packages: Option<&str>) -> DriftReport {
         let tree = Tree::new(self.root.path());
         let ca = self.source.authority.pem();
         let tools = Tools {
@@ -81,6 +88,32 @@ impl Node {
             folder: &self.folder,
             ca: &ca,
             progress: &|_| {},
+            packages,
+            intent: Intent::Look,
+            package_files: false,
+        };
+        look(&tools, profile, &profile.version(), &self.applied)
+    }
+
+    fn apply_for(
+        &mut self,
+        profile: &NodeProfile,
+        moment: Moment,
+        intent: Intent,
+        packages: Option<&str>,
+    ) -> Outcome {
+        let tree = Tree::new(self.root.path());
+        let ca = self.source.authority.pem();
+        let tools = Tools {
+            tree: &tree,
+            system: &self.machine,
+            source: &self.source,
+            folder: &self.folder,
+            ca: &ca,
+            progress: &|_| {},
+            packages,
+            intent,
+            package_files: false,
         };
         let outcome = apply(&tools, profile, &profile.version(), &self.applied, moment);
         // Through the disk, as between boots.
@@ -343,6 +376,9 @@ fn another_cas_certificate_is_not_taken() {
         folder: &node.folder,
         ca: &other,
         progress: &|_| {},
+        packages: None,
+        intent: Intent::Apply,
+        package_files: false,
     };
     let outcome = apply(&tools, &profile, "v", &node.applied, Moment::Running);
     assert!(failures(&outcome)[0].contains("not usable"), "{outcome:?}");

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::{NodeProfile, Unit, UnitState};
 
 use super::unit_files::{self, Enabling};
@@ -52,6 +53,9 @@ impl Kind for Units {
             session.profile.units.iter().map(|unit| set_links(tools, unit)).collect();
         let by_systemctl: Vec<&str> =
             all.iter().filter(|p| p.by_systemctl).map(|p| p.unit.name.as_str()).collect();
+        if session.looking() {
+            return look(session, &all, &by_systemctl);
+        }
         let enabled_by = enable_by_systemctl(tools.system, &by_systemctl);
         for progress in &mut all {
             if let Some((_, result)) =
@@ -65,7 +69,7 @@ impl Kind for Units {
             .changed
             .iter()
             .any(|path| READ_BY_SYSTEMD.iter().any(|start| path.starts_with(start)));
-        let installed = session.before.installed != session.state.installed;
+        let installed = session.replaced || session.before.installed != session.state.installed;
         if links_changed || texts_changed || installed {
             (tools.progress)("Having systemd read its units again");
             reload(session);
@@ -118,6 +122,67 @@ fn set_links<'a>(tools: &Tools<'_>, unit: &'a Unit) -> Progress<'a> {
     };
     let result = work();
     Progress { unit, started, result, by_systemctl }
+}
+
+/// Notes what would be enabled, masked, started and stopped.
+fn look(session: &mut Session<'_>, all: &[Progress<'_>], by_systemctl: &[&str]) {
+    let system = session.tools.system;
+    let names: Vec<&str> = all.iter().map(|progress| progress.unit.name.as_str()).collect();
+    let states = system.unit_states(&names).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot ask systemd for the units' states");
+        vec!["unknown".to_owned(); names.len()]
+    });
+    let disabled =
+        if by_systemctl.is_empty() { Vec::new() } else { not_enabled(system, by_systemctl) };
+    for (progress, state) in all.iter().zip(&states) {
+        let unit = progress.unit;
+        session.resource("unit", &unit.name, &unit.component, |session| {
+            let linked = match &progress.result {
+                Ok(effect) => *effect == Effect::Changed,
+                Err(error) => {
+                    let reason = error.to_string();
+                    return Err(ApplyError::Unit { unit: unit.name.clone(), reason });
+                }
+            };
+            let mut effect = Effect::Unchanged;
+            if linked || disabled.contains(&unit.name.as_str()) {
+                session.note(enabling(unit.state));
+                effect = Effect::Changed;
+            }
+            if let Some(difference) = running(unit.state, state) {
+                session.note(difference);
+                effect = Effect::Changed;
+            }
+            Ok(effect)
+        });
+    }
+}
+
+/// The difference in a unit's links, which are not as this state wants them.
+fn enabling(state: UnitState) -> Difference {
+    match state {
+        UnitState::Masked => Difference::new("masked", "no", "yes"),
+        UnitState::Stopped => Difference::new("enabled", "yes", "no"),
+        UnitState::Running | UnitState::Enabled => Difference::new("enabled", "no", "yes"),
+    }
+}
+
+/// The difference in whether a unit runs; a unit of which systemd says nothing has none.
+fn running(wanted: UnitState, state: &str) -> Option<Difference> {
+    let up = is_up(state);
+    match wanted {
+        _ if state == "unknown" => None,
+        UnitState::Running if !up => Some(Difference::new("state", state, "active")),
+        UnitState::Stopped | UnitState::Masked if up => {
+            Some(Difference::new("state", state, "inactive"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether systemd's word for a unit means that it runs or is about to.
+fn is_up(state: &str) -> bool {
+    matches!(state, "active" | "activating" | "reloading")
 }
 
 /// What became of a call for one unit: nothing for success, or the complaint.
@@ -223,10 +288,12 @@ struct Steps {
 
 fn plan(session: &mut Session<'_>, progress: &Progress<'_>, state: &str, steps: &mut Steps) {
     let unit = progress.unit;
-    let up = matches!(state, "active" | "activating" | "reloading");
+    let up = is_up(state);
     let linked = matches!(progress.result, Ok(Effect::Changed));
+    // Which service uses a package that was replaced, or a library of it, is not known: all start anew.
     let inputs = session.fingerprint_of(&unit.restart_on);
-    let stale = session.any_changed(&unit.restart_on)
+    let stale = session.replaced
+        || session.any_changed(&unit.restart_on)
         || session.before.restarted.get(&unit.name).is_some_and(|before| *before != inputs);
     session.state.restarted.insert(unit.name.clone(), inputs);
     let name = unit.name.clone();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use gridgate_protocol::agent_api::{AgentPhase, RunRequest, SEED_IDENTITY};
+use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::node_profile::{Content, HealthTest, NodeProfile, UnitState};
 
 use crate::AgentOptions;
@@ -130,6 +131,16 @@ fn a_node_boots_is_changed_runs_commands_and_boots_again() {
     server.reapply();
     server.wait_report(|r| r.resources.len() == 1 && r.resources[0].name == "/etc/munge.key");
     assert_eq!(node.read("/etc/munge.key"), server::SECRET);
+    // Looked at, it is only said; put back on request, with what was changed.
+    std::fs::write(at(node.root.path(), "/etc/motd"), "by hand\n").unwrap();
+    let seen = server.look(1, DriftCommand::default());
+    assert_eq!((seen.drifts.len(), seen.put_back.len()), (1, 0), "{seen:?}");
+    assert_eq!(seen.version, Some(version.clone()));
+    assert_eq!(node.read("/etc/motd"), "by hand\n");
+    let done = server.look(2, DriftCommand { put_back: true, package_files: false });
+    assert_eq!((done.drifts.len(), done.put_back.len()), (1, 1), "{done:?}");
+    assert_eq!(node.read("/etc/motd"), "changed\n");
+    assert_eq!(server.look(3, DriftCommand::default()).drifts, []);
     boot.power_off(&server);
 
     // Second boot: ready before anything is asked, and nothing to do.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use gridgate_protocol::agent_api::{
     Identity, PackageList, PublishedProfile, Report, RunRequest, RunResult, SERVER_NAME, Work,
 };
+use gridgate_protocol::drift::{DriftCommand, DriftReport, DriftRequest};
 use gridgate_protocol::node_profile::NodeProfile;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,6 +42,8 @@ struct Inner {
     published: Option<PublishedProfile>,
     ails: Option<u16>,
     runs: Vec<RunRequest>,
+    looks: Vec<DriftRequest>,
+    drifts: BTreeMap<u64, DriftReport>,
     reapply: bool,
     power_off: bool,
     reports: Vec<Report>,
@@ -107,7 +110,11 @@ impl TestServer {
     }
 
     pub(crate) fn publish(&self, profile: &NodeProfile) {
-        let published = PublishedProfile { version: profile.version(), profile: profile.clone() };
+        let published = PublishedProfile {
+            version: profile.version(),
+            profile: profile.clone(),
+            packages: None,
+        };
         self.change(|inner| inner.published = Some(published));
     }
 
@@ -121,6 +128,11 @@ impl TestServer {
 
     pub(crate) fn run(&self, request: RunRequest) {
         self.change(|inner| inner.runs.push(request));
+    }
+
+    pub(crate) fn look(&self, id: u64, command: DriftCommand) -> DriftReport {
+        self.change(|inner| inner.looks.push(DriftRequest { id, command }));
+        self.wait("a look's answer", |inner| inner.drifts.contains_key(&id)).drifts[&id].clone()
     }
 
     pub(crate) fn reapply(&self) {
@@ -206,12 +218,19 @@ impl TestServer {
                 (204, vec![])
             }
             ("GET", _) if path.starts_with("work?applied=") => {
-                self.work(path.strip_prefix("work?applied=").unwrap())
+                let query = path.strip_prefix("work?applied=").unwrap();
+                self.work(query.split('&').next().unwrap())
             }
             ("POST", _) if path.starts_with("runs/") => {
                 let id = path.strip_prefix("runs/").unwrap().parse().unwrap();
                 let result = serde_json::from_slice(body).unwrap();
                 self.change(|inner| drop(inner.results.insert(id, result)));
+                (204, vec![])
+            }
+            ("POST", _) if path.starts_with("drift/") => {
+                let id = path.strip_prefix("drift/").unwrap().parse().unwrap();
+                let report = serde_json::from_slice(body).unwrap();
+                self.change(|inner| drop(inner.drifts.insert(id, report)));
                 (204, vec![])
             }
             _ => (404, br#"{"error":"no such thing"}"#.to_vec()),
@@ -224,12 +243,18 @@ impl TestServer {
             inner.published.as_ref().map_or(String::new(), |published| published.version.clone())
         };
         let idle = |inner: &mut Inner| {
-            inner.runs.is_empty() && !inner.reapply && !inner.power_off && version(inner) == applied
+            inner.runs.is_empty()
+                && inner.looks.is_empty()
+                && !inner.reapply
+                && !inner.power_off
+                && version(inner) == applied
         };
         let (mut inner, _) = self.shared.changed.wait_timeout_while(inner, HOLD, idle).unwrap();
         let work = Work {
             published: version(&inner),
             reapply: std::mem::take(&mut inner.reapply),
+            packages: None,
+            drift: std::mem::take(&mut inner.looks),
             runs: std::mem::take(&mut inner.runs),
             power_off: std::mem::take(&mut inner.power_off),
         };

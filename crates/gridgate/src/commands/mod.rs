@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod destroy;
 pub mod doctor;
 pub mod down;
+pub mod drift;
 pub mod exec;
 pub mod image;
 pub mod init;

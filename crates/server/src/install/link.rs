@@ -1,4 +1,7 @@
 //! What the daemon knows of each node's agent, and what it wants of it.
+//!
+//! An agent's work request sleeps until something of its own node changes ([`Links::watch_node`]): what is
+//! published for one node, or said by it, wakes no other. Waits on the host look at all ([`Links::watch`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,6 +10,7 @@ use std::time::{Duration, Instant};
 use gridgate_protocol::agent_api::{
     PackageList, PublishedProfile, Report, RunRequest, RunResult, Work,
 };
+use gridgate_protocol::drift::{DriftReport, DriftRequest};
 use tokio::sync::{oneshot, watch};
 
 /// An agent that has not been heard for this long is called silent. Its work request is answered at
@@ -28,7 +32,16 @@ struct Link {
     heard: Option<Instant>,
     queue: Vec<RunRequest>,
     running: HashMap<u64, oneshot::Sender<RunResult>>,
-    reapply: bool,
+    looks: Vec<DriftRequest>,
+    looking: HashMap<u64, oneshot::Sender<DriftReport>>,
+    work: watch::Sender<u64>,
+}
+
+impl Link {
+    /// Wakes the agent's work request.
+    fn wake(&self) {
+        self.work.send_modify(|count| *count += 1);
+    }
 }
 
 /// What an agent last said, and when anything was last heard of it.
@@ -59,6 +72,11 @@ impl Links {
         self.changes.subscribe()
     }
 
+    /// Wakes when there may be work for this node; none when there is no such node.
+    pub fn watch_node(&self, node: &str) -> Option<watch::Receiver<u64>> {
+        Some(self.nodes().get(node)?.work.subscribe())
+    }
+
     /// Publishes a node's profile under its token; an agent that waits learns of it at once.
     pub fn publish(&self, token: String, profile: PublishedProfile, packages: Option<PackageList>) {
         let mut nodes = self.nodes();
@@ -66,6 +84,7 @@ impl Links {
         link.token = token;
         link.published = Some(profile);
         link.packages = packages;
+        link.wake();
         drop(nodes);
         self.changed();
     }
@@ -77,6 +96,8 @@ impl Links {
             link.heard = None;
             link.queue.clear();
             link.running.clear();
+            link.looks.clear();
+            link.looking.clear();
         }
         self.changed();
     }
@@ -133,23 +154,25 @@ impl Links {
     }
 
     /// Work for the agent, if there is any beyond what it has applied.
-    pub fn work(&self, node: &str, applied: Option<&str>) -> Option<Work> {
+    pub fn work(&self, node: &str, applied: Option<&str>, packages: Option<&str>) -> Option<Work> {
         let mut nodes = self.nodes();
         let link = nodes.get_mut(node)?;
-        let published = link.published.as_ref()?.version.clone();
-        let due = applied != Some(published.as_str()) || link.reapply || !link.queue.is_empty();
+        let published = link.published.as_ref()?;
+        // An agent that says nothing of packages does not know of lists.
+        let other_list = packages
+            .is_some_and(|packages| packages != published.packages.as_deref().unwrap_or_default());
+        let asked = !link.queue.is_empty() || !link.looks.is_empty();
+        let due = applied != Some(published.version.as_str()) || other_list || asked;
         due.then(|| Work {
-            published,
-            reapply: std::mem::take(&mut link.reapply),
             runs: std::mem::take(&mut link.queue),
-            power_off: false,
+            drift: std::mem::take(&mut link.looks),
+            ..idle(published)
         })
     }
 
     /// The answer to a work request that nothing came for.
     pub fn no_work(&self, node: &str) -> Option<Work> {
-        let published = self.nodes().get(node)?.published.as_ref()?.version.clone();
-        Some(Work { published, reapply: false, runs: Vec::new(), power_off: false })
+        Some(idle(self.nodes().get(node)?.published.as_ref()?))
     }
 
     /// Hands a run to the agent; the receiver gets its result, or an error when the node restarts.
@@ -159,9 +182,31 @@ impl Links {
         let link = nodes.get_mut(node)?;
         link.running.insert(request.id, sender);
         link.queue.push(request);
-        drop(nodes);
-        self.changed();
+        link.wake();
         Some(receiver)
+    }
+
+    /// Asks the agent how its node differs; the receiver gets the answer, or an error when the node restarts.
+    pub fn look(
+        &self,
+        node: &str,
+        request: DriftRequest,
+    ) -> Option<oneshot::Receiver<DriftReport>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut nodes = self.nodes();
+        let link = nodes.get_mut(node)?;
+        link.looking.insert(request.id, sender);
+        link.looks.push(request);
+        link.wake();
+        Some(receiver)
+    }
+
+    /// The answer to a look at this node. Unknown ids are ignored: the look was given up.
+    pub fn finish_look(&self, node: &str, id: u64, report: DriftReport) {
+        if let Some(sender) = self.nodes().get_mut(node).and_then(|link| link.looking.remove(&id)) {
+            // The receiver may have gone; then nobody wants the answer.
+            drop(sender.send(report));
+        }
     }
 
     /// The result of a run of this node. Unknown ids are ignored: the run was given up.
@@ -170,6 +215,18 @@ impl Links {
             // The receiver may have gone; then nobody wants the result.
             drop(sender.send(result));
         }
+    }
+}
+
+/// Nothing to do but to be what is published.
+fn idle(published: &PublishedProfile) -> Work {
+    Work {
+        published: published.version.clone(),
+        packages: published.packages.clone(),
+        reapply: false,
+        runs: Vec::new(),
+        drift: Vec::new(),
+        power_off: false,
     }
 }
 

@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use gridgate_grid::ca::CertificateRequest;
 use gridgate_protocol::agent_api::{Report, RunResult};
+use gridgate_protocol::drift::DriftReport;
 use gridgate_protocol::node_profile::Content;
 use serde::Deserialize;
 
@@ -37,6 +38,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/node/report", post(report))
         .route("/v1/node/work", get(work))
         .route("/v1/node/runs/{id}", post(run_result))
+        .route("/v1/node/drift/{id}", post(drift))
         .layer(middleware::from_fn_with_state(site.clone(), authenticate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(site)
@@ -155,6 +157,7 @@ async fn report(
 #[derive(Deserialize)]
 struct Applied {
     applied: Option<String>,
+    packages: Option<String>,
 }
 
 async fn work(
@@ -162,11 +165,14 @@ async fn work(
     Extension(caller): Extension<Caller>,
     Query(query): Query<Applied>,
 ) -> Response {
-    let mut changes = site.links.watch();
+    let Some(mut changes) = site.links.watch_node(&caller.0) else {
+        return refuse(StatusCode::NOT_FOUND, "no profile is published for this node");
+    };
     let deadline = tokio::time::Instant::now() + HOLD;
     loop {
         changes.mark_unchanged();
-        if let Some(work) = site.links.work(&caller.0, query.applied.as_deref()) {
+        let (applied, packages) = (query.applied.as_deref(), query.packages.as_deref());
+        if let Some(work) = site.links.work(&caller.0, applied, packages) {
             return Json(work).into_response();
         }
         tokio::select! {
@@ -177,6 +183,21 @@ async fn work(
     match site.links.no_work(&caller.0) {
         Some(work) => Json(work).into_response(),
         None => refuse(StatusCode::NOT_FOUND, "no profile is published for this node"),
+    }
+}
+
+async fn drift(
+    State(site): State<Arc<Site>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<u64>,
+    body: Bytes,
+) -> Response {
+    match serde_json::from_slice::<DriftReport>(&body) {
+        Ok(report) => {
+            site.links.finish_look(&caller.0, id, report);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.to_string()),
     }
 }
 

@@ -1,0 +1,52 @@
+//! Staying as the profile says, on a real site of two small machines: what was changed by hand is found and
+//! put back. Needs root and the Debian archive. One story; the chapters are named in the output.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    dead_code,
+    reason = "the chapters' names and times are this test's report; the lab is shared with another test"
+)]
+
+mod drift;
+#[path = "../real_site/lab.rs"]
+mod lab;
+#[path = "../real_site/traces.rs"]
+mod traces;
+
+use lab::Lab;
+
+#[test]
+fn a_site_stays_as_its_profile_says() {
+    let lab = Lab::new("stay", PROFILE);
+    lab.chapter("up", || {
+        let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+        assert_eq!(lab::node(&lab::done(&events)["status"], "one")["state"], "running");
+    });
+    lab.chapter("what was changed by hand is found, and nothing is touched", || drift::found(&lab));
+    lab.chapter("it is put back", || drift::put_back(&lab));
+    lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
+}
+
+const PROFILE: &str = r#"
+[site]
+name = "stay"
+domain = "stay.test"
+
+[network]
+prefix = "198.51.100.0/24"
+
+[roles.small]
+extends = "base"
+packages = ["tree"]
+
+[[roles.small.files]]
+path = "/etc/motd.site"
+content = "welcome\nto a site that stays\n"
+
+[nodes.one]
+role = "small"
+
+[nodes.two]
+role = "small"
+"#;
