@@ -7,7 +7,7 @@ use minijinja::Value;
 use serde::Serialize;
 
 use crate::fault::{FaultSink, Faults};
-use crate::site::{DataDisk, Node, Publish, Security, Site, Vmm};
+use crate::site::{Accelerator, DataDisk, Guest, Hardware, Node, Publish, Security, Site, Vmm};
 use crate::template::Renderer;
 
 mod context;
@@ -99,6 +99,12 @@ pub struct CompiledNode {
     pub cpus: u32,
     /// Virtual machine monitor.
     pub vmm: Vmm,
+    /// How QEMU runs a guest's instructions.
+    pub accelerator: Accelerator,
+    /// The computer that QEMU shows to a guest.
+    pub hardware: Hardware,
+    /// The kind of Xen guest.
+    pub guest: Guest,
     /// Security mode of a User-Mode-Linux machine.
     pub security: Security,
     /// Published ports.
@@ -267,6 +273,9 @@ fn finish(site: &Site, node: &Node, draft: Draft<'_>) -> CompiledNode {
         swap: node.swap,
         cpus: node.cpus,
         vmm: node.vmm,
+        accelerator: node.accelerator,
+        hardware: node.hardware,
+        guest: node.guest,
         security: node.security,
         publish: node.publish.clone(),
         data: node.data.clone(),

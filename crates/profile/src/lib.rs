@@ -17,10 +17,12 @@
 //! | `component` | component files, parameters, the shipped catalogue |
 //! | `template` | filling in templates |
 //! | `document` | TOML with the place of every value |
+//! | `edit` | changing a setting in a profile's text |
 
 pub mod compile;
 mod component;
 mod document;
+mod edit;
 pub mod fault;
 pub mod init;
 mod names;
@@ -35,9 +37,10 @@ pub use compile::{
 };
 pub use component::library::Catalogue;
 pub use component::summary::{ComponentSummary, ParameterSummary};
+pub use edit::{EditError, set_vmm};
 pub use fault::{Fault, FaultCode, Faults};
 pub use init::{check_site_name, init_text};
 pub use site::{
-    ComponentFiles, DataDisk, GridUser, Node, Publish, Security, Site, SiteFiles, Vmm, parse_site,
-    parse_site_with,
+    Accelerator, ComponentFiles, DataDisk, GridUser, Guest, Hardware, Node, Publish, Security,
+    Site, SiteFiles, Vmm, parse_site, parse_site_with,
 };

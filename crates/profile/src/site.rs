@@ -23,8 +23,10 @@ mod read;
 mod resolve;
 mod roles;
 mod users;
+mod vmm;
 
 pub use read::{parse_site, parse_site_with};
+pub use vmm::{Accelerator, Guest, Hardware, Security, Vmm};
 
 /// The files of one component folder: path within the folder → bytes.
 pub type ComponentFiles = BTreeMap<String, Vec<u8>>;
@@ -38,28 +40,6 @@ pub struct SiteFiles {
     pub text: String,
     /// The site's own components: what stands in `components/` beside it.
     pub components: BTreeMap<String, ComponentFiles>,
-}
-
-/// Which virtual machine monitor runs a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Vmm {
-    /// The best that works on this host.
-    #[default]
-    Auto,
-    /// User-Mode Linux.
-    Uml,
-}
-
-/// How strictly a User-Mode-Linux kernel keeps its own processes apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Security {
-    /// Faster; for nodes where only the site's own services run.
-    #[default]
-    Seccomp,
-    /// Slower and stricter; for nodes where strangers log in.
-    Ptrace,
 }
 
 /// A port of a node made reachable from outside the site network.
@@ -121,6 +101,12 @@ pub struct Node {
     pub cpus: u32,
     /// Virtual machine monitor.
     pub vmm: Vmm,
+    /// How QEMU runs a guest's instructions.
+    pub accelerator: Accelerator,
+    /// The computer that QEMU shows to a guest.
+    pub hardware: Hardware,
+    /// The kind of Xen guest.
+    pub guest: Guest,
     /// Security mode of a User-Mode-Linux machine.
     pub security: Security,
     /// Published ports.
@@ -137,6 +123,8 @@ pub struct Node {
     pub(crate) files: Vec<layer::UserFile>,
     /// Where the profile names it.
     pub(crate) spot: Spot,
+    /// Where the profile names its VMM, if it does.
+    pub(crate) vmm_spot: Option<Spot>,
 }
 
 /// A component on a node with its parameters' values.
@@ -147,6 +135,13 @@ pub(crate) struct NodeComponent {
 }
 
 impl Node {
+    /// Where the profile names this node's VMM: the field and `file:line`.
+    pub fn vmm_named(&self) -> Option<(String, String)> {
+        let spot = self.vmm_spot.as_ref()?;
+        let (line, _) = spot.place.source.position(spot.place.span.start);
+        Some((spot.field.clone(), format!("{}:{line}", spot.place.source.name)))
+    }
+
     /// Names of the node's components in the order in which they are applied.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.components.iter().map(|component| component.name.as_str())

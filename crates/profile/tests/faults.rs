@@ -150,6 +150,13 @@ role = "empty"
 address = "198.51.100.15"
 vmm = "uml"
 cpus = 2
+accelerator = "tcg"
+
+[nodes.emulated]
+role = "empty"
+vmm = "qemu"
+security = "ptrace"
+guest = "pvh"
 
 [nodes.f]
 role = "empty"

@@ -11,6 +11,7 @@
 //! | `POST /v1/sites/{site}/destroy` | – | events |
 //! | `POST /v1/sites/{site}/check` | – | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/{start,stop,restart,kill}` | [`DownRequest`] | events |
+//! | `POST /v1/sites/{site}/nodes/{node}/convert` | [`ConvertRequest`] | events |
 //! | `GET /v1/sites/{site}/nodes/{node}/profile` | – | `agent_api::PublishedProfile` |
 //! | `GET /v1/sites/{site}/nodes/{node}/image` | – | [`ImageExplanation`] |
 //! | `GET /v1/sites/{site}/nodes/{node}/access` | – | [`Access`] |
@@ -73,6 +74,69 @@ pub struct UpRequest {
 pub struct DownRequest {
     /// Seconds for a graceful stop before the machine is killed; default 30.
     pub limit_s: Option<u32>,
+}
+
+/// A virtual machine monitor, as a profile names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmmName {
+    /// The best that works on the host.
+    Auto,
+    /// User-Mode Linux.
+    Uml,
+    /// QEMU.
+    Qemu,
+    /// Xen.
+    Xen,
+}
+
+impl VmmName {
+    /// As the profile has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            VmmName::Auto => "auto",
+            VmmName::Uml => "uml",
+            VmmName::Qemu => "qemu",
+            VmmName::Xen => "xen",
+        }
+    }
+}
+
+/// How QEMU runs a guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceleratorName {
+    /// The processor, through Linux.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+impl AcceleratorName {
+    /// As the profile has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            AcceleratorName::Kvm => "kvm",
+            AcceleratorName::Tcg => "tcg",
+        }
+    }
+}
+
+/// Move a node to another VMM, with its disk as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConvertRequest {
+    /// Where to.
+    pub vmm: VmmName,
+    /// QEMU's accelerator; none: KVM where it was proven, else emulation.
+    pub accelerator: Option<AcceleratorName>,
+    /// Name the VMM in the profile too. The client changes the file, the daemon its own copy.
+    pub write: bool,
+    /// Seconds for a graceful stop before the machine is killed; default 30.
+    pub limit_s: Option<u32>,
+    /// Debian mirror given on the command line.
+    pub mirror: Option<String>,
+    /// What the client's environment says of mirror and proxies.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// Run a script in a node.

@@ -12,7 +12,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::site_api::{
-    DownRequest, ErrorKind, Event, ImageExplanation, RunCommand, SiteStatus, SiteSummary, UpRequest,
+    ConvertRequest, DownRequest, ErrorKind, Event, ImageExplanation, RunCommand, SiteStatus,
+    SiteSummary, UpRequest,
 };
 use sha2::{Digest, Sha256};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +27,7 @@ use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{access, checks, drift, images, stop, up, wanted};
+use crate::{access, checks, convert, drift, images, stop, up, wanted};
 
 /// Largest request, bytes: a site profile with its components.
 const BODY_LIMIT: usize = 16 << 20;
@@ -70,6 +71,7 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sites/{site}/nodes/{node}/access", get(node_access))
         .route("/v1/sites/{site}/nodes/{node}/run", post(run))
         .route("/v1/sites/{site}/nodes/{node}/drift", post(node_drift))
+        .route("/v1/sites/{site}/nodes/{node}/convert", post(node_convert))
         .route("/v1/sites/{site}/nodes/{node}/{action}", post(node_action))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(daemon)
@@ -200,6 +202,18 @@ async fn node_action(
     };
     begin(&site, &format!("{action} {node}"), String::new(), move |site, task| async move {
         node_task(&site, &wanted, &node, &act, limit, &task).await
+    })
+}
+
+async fn node_convert(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+    Json(request): Json<ConvertRequest>,
+) -> Answer {
+    let (site, wanted) = known_node(&daemon, &name, &node)?;
+    let key = request_key(&request);
+    begin(&site, &format!("convert {node}"), key, move |site, task| async move {
+        convert::run(&site, &wanted, &node, request, &task).await
     })
 }
 

@@ -4,68 +4,75 @@
 use std::fmt;
 
 use gridgate_machine::{UmlSecurity, VmmSpec};
-use gridgate_profile::{CompiledNode, Security};
+use gridgate_profile::{CompiledNode, Guest, Hardware, Security};
 
-/// A VMM with its settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+use crate::verdicts::Engine;
+
+/// A VMM with its settings, as the profile has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrangement {
     /// User-Mode Linux.
-    Uml(Isolation),
-}
-
-/// How User-Mode Linux keeps its guest's processes apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Isolation {
-    /// Faster.
-    Seccomp,
-    /// Stricter.
-    Ptrace,
+    Uml(Security),
+    /// QEMU with KVM.
+    Kvm(Hardware),
+    /// QEMU's emulation.
+    Tcg(Hardware),
+    /// Xen.
+    Xen(Guest),
 }
 
 impl Arrangement {
-    /// What a node's profile asks for on this host.
-    pub fn wanted(node: &CompiledNode) -> Arrangement {
-        Arrangement::Uml(match node.security {
-            Security::Seccomp => Isolation::Seccomp,
-            Security::Ptrace => Isolation::Ptrace,
-        })
+    /// What a node has on an engine.
+    pub fn of_node(engine: Engine, node: &CompiledNode) -> Arrangement {
+        match engine {
+            Engine::Uml => Arrangement::Uml(node.security),
+            Engine::Kvm => Arrangement::Kvm(node.hardware),
+            Engine::Tcg => Arrangement::Tcg(node.hardware),
+            Engine::Xen => Arrangement::Xen(node.guest),
+        }
     }
 
     /// What a machine was started with.
     pub fn of(vmm: &VmmSpec) -> Arrangement {
         match vmm {
             VmmSpec::Uml { security, .. } => Arrangement::Uml(match security {
-                UmlSecurity::Seccomp => Isolation::Seccomp,
-                UmlSecurity::Ptrace => Isolation::Ptrace,
+                UmlSecurity::Seccomp => Security::Seccomp,
+                UmlSecurity::Ptrace => Security::Ptrace,
             }),
         }
     }
-}
 
-impl From<Isolation> for UmlSecurity {
-    fn from(isolation: Isolation) -> UmlSecurity {
-        match isolation {
-            Isolation::Seccomp => UmlSecurity::Seccomp,
-            Isolation::Ptrace => UmlSecurity::Ptrace,
+    /// Its engine.
+    pub fn engine(self) -> Engine {
+        match self {
+            Arrangement::Uml(_) => Engine::Uml,
+            Arrangement::Kvm(_) => Engine::Kvm,
+            Arrangement::Tcg(_) => Engine::Tcg,
+            Arrangement::Xen(_) => Engine::Xen,
         }
     }
 }
 
-impl Arrangement {
-    /// The VMM alone, as the profile names it.
-    pub fn vmm(self) -> &'static str {
-        match self {
-            Arrangement::Uml(_) => "uml",
-        }
+/// The VMM's word for the profile's.
+pub fn security(security: Security) -> UmlSecurity {
+    match security {
+        Security::Seccomp => UmlSecurity::Seccomp,
+        Security::Ptrace => UmlSecurity::Ptrace,
     }
 }
 
 impl fmt::Display for Arrangement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = match self {
-            Arrangement::Uml(Isolation::Seccomp) => "seccomp",
-            Arrangement::Uml(Isolation::Ptrace) => "ptrace",
+        let setting = match self {
+            Arrangement::Uml(Security::Seccomp) => "seccomp",
+            Arrangement::Uml(Security::Ptrace) => "ptrace",
+            Arrangement::Kvm(Hardware::Microvm) => "kvm, microvm",
+            Arrangement::Kvm(Hardware::Q35) => "kvm, q35",
+            Arrangement::Tcg(Hardware::Microvm) => "tcg, microvm",
+            Arrangement::Tcg(Hardware::Q35) => "tcg, q35",
+            Arrangement::Xen(Guest::Pv) => "pv",
+            Arrangement::Xen(Guest::Pvh) => "pvh",
         };
-        write!(f, "{} ({settings})", self.vmm())
+        write!(f, "{} ({setting})", self.engine().vmm())
     }
 }

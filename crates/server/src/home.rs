@@ -37,6 +37,11 @@ impl Home {
         self.0.join("depot")
     }
 
+    /// What probes have found of the VMMs on this host.
+    pub fn verdicts(&self) -> PathBuf {
+        self.0.join("probes.json")
+    }
+
     /// All sites.
     pub fn sites(&self) -> PathBuf {
         self.0.join("sites")
@@ -138,6 +143,10 @@ impl NodeDir {
     /// The packages the node must have: `images::Installed`.
     pub fn packages(&self) -> PathBuf {
         self.path.join("config/packages.json")
+    }
+    /// The VMM that `gridgate convert` has put the node on: `choice::Moved`.
+    pub fn moved(&self) -> PathBuf {
+        self.path.join("config/vmm.json")
     }
     /// The disk.
     pub fn disk(&self) -> PathBuf {

@@ -19,7 +19,7 @@ const PROCESSES: u64 = 8192;
 /// The machine of a node.
 ///
 /// # Errors
-/// When its VMM was not fetched.
+/// When nothing here can run it, or its VMM was not fetched.
 pub fn spec(
     dir: &SiteDir,
     node: &CompiledNode,
@@ -30,7 +30,7 @@ pub fn spec(
     let uid = wanted.uid(&node.name);
     Ok(MachineSpec {
         name: format!("{}.{}", node.name, wanted.site.name),
-        vmm: vmms.spec(Arrangement::wanted(node))?,
+        vmm: vmms.spec(wanted.choice(&node.name)?.arrangement)?,
         uid,
         gid: uid,
         memory: node.memory,
@@ -59,7 +59,8 @@ fn nic(node: &CompiledNode, wanted: &Wanted) -> Nic {
 /// What of a node's machine a restart would change, beside its memory. Trees and kernels of the VMM are left
 /// out: newer ones are taken at the next start, not forced on a running node.
 pub fn differs(last: &MachineSpec, node: &CompiledNode, wanted: &Wanted) -> Option<String> {
-    let (was, is) = (Arrangement::of(&last.vmm), Arrangement::wanted(node));
+    let was = Arrangement::of(&last.vmm);
+    let is = wanted.choice(&node.name).map_or(was, |choice| choice.arrangement);
     if was != is {
         return Some(format!("{was} → {is}"));
     }

@@ -64,7 +64,7 @@ pub fn site(site: &Site, wanted: &Wanted) -> SiteStatus {
             .compiled
             .nodes
             .iter()
-            .map(|node| node_status(site, node, Detail::WithUsage))
+            .map(|node| node_status(site, wanted, node, Detail::WithUsage))
             .collect(),
         checks: site.checks(),
     }
@@ -81,13 +81,21 @@ pub enum Detail {
 }
 
 /// One node. Blocking.
-pub fn node_status(site: &Site, node: &CompiledNode, detail: Detail) -> NodeStatus {
+pub fn node_status(
+    site: &Site,
+    wanted: &Wanted,
+    node: &CompiledNode,
+    detail: Detail,
+) -> NodeStatus {
     let dir = site.dir.node(&node.name);
     let disk = std::fs::metadata(dir.disk()).ok();
     let mut status = blank(node);
-    if let Some(last) = launch::last_spec(&dir).filter(|_| disk.is_some()) {
-        status.vmm = Arrangement::of(&last.vmm).vmm().into();
-    }
+    let started = launch::last_spec(&dir).filter(|_| disk.is_some());
+    let engine = match started {
+        Some(spec) => Some(Arrangement::of(&spec.vmm).engine()),
+        None => wanted.choice(&node.name).ok().map(|choice| choice.engine),
+    };
+    status.vmm = engine.map_or_else(|| "none".to_owned(), |engine| engine.to_string());
     status.disk_used = disk.as_ref().map(|meta| meta.blocks() * 512);
     status.published = site.links.published(&node.name).map(|published| published.version);
     status.published_ports = site.services(|services| {
@@ -193,7 +201,7 @@ fn blank(node: &CompiledNode) -> NodeStatus {
         fqdn: node.profile.fqdn(),
         role: node.role.clone(),
         address: node.profile.address,
-        vmm: Arrangement::wanted(node).vmm().into(),
+        vmm: String::new(),
         state: NodeState::Absent,
         detail: String::new(),
         published: None,

@@ -18,6 +18,8 @@ pub struct Present {
     pub published: Option<String>,
     /// What its machine was started with.
     pub memory: Option<u64>,
+    /// What it is to run on, in words; none when nothing here can run it.
+    pub on: Option<String>,
     /// What of its machine would be another one now, in words: tap, addresses, VMM, security.
     pub differs: Option<String>,
 }
@@ -63,10 +65,14 @@ pub fn plan(nodes: &[CompiledNode], present: &PresentSite) -> Plan {
 
 fn node_steps(node: &CompiledNode, is: &Present, add: &mut dyn FnMut(PlanAction, String)) {
     let version = node.profile.version();
+    let on = |why: &str| match &is.on {
+        Some(on) => format!("{why}; on {on}"),
+        None => why.to_owned(),
+    };
     let Some(disk) = is.disk else {
         add(PlanAction::Image, format!("{} packages wanted by name", node.packages.len()));
         add(PlanAction::CreateDisk, format!("no disk; {} MiB", node.disk >> 20));
-        add(PlanAction::Start, "new disk".into());
+        add(PlanAction::Start, on("new disk"));
         return;
     };
     if !is.packages_fit {
@@ -82,7 +88,7 @@ fn node_steps(node: &CompiledNode, is: &Present, add: &mut dyn FnMut(PlanAction,
         add(PlanAction::Apply, "other packages are wanted".into());
     }
     if !is.running {
-        add(PlanAction::Start, "not running".into());
+        add(PlanAction::Start, on("not running"));
         return;
     }
     match (is.memory, &is.differs) {

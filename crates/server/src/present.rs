@@ -75,6 +75,7 @@ fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
         packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
         published,
         memory: last.as_ref().map(|spec| spec.memory),
+        on: wanted.choice(name).ok().map(ToString::to_string),
         differs: node.zip(last).and_then(|(node, last)| launch::differs(&last, node, wanted)),
     }
 }

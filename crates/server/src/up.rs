@@ -15,18 +15,19 @@ use std::time::Duration;
 use gridgate_depot::RoleImage;
 use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction, UpRequest};
 
-use crate::arrangement::Arrangement;
 use crate::failure::{Failure, Hint, caused, failure};
+use crate::host;
 use crate::images::{self, Images, Installed};
 use crate::launch;
 use crate::observe::{self, Found};
 use crate::plan;
 use crate::site::Site;
 use crate::task::Task;
-use crate::vmms::{Needs, Vmms};
+use crate::verdicts::Engine;
+use crate::vmms::{Needs, Sources, Vmms};
 use crate::wait::{self, blocking};
 use crate::wanted::{self, Wanted};
-use crate::{access, checks, disks, present, services, stop};
+use crate::{access, checks, disks, memory, present, services, stop};
 
 /// Brings the site to the request's profile. Says whether anything was changed.
 pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Result<bool, Failure> {
@@ -48,6 +49,10 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     };
     let plan = present::plan(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
+    if let Err(failure) = memory::check(&wanted, &plan, host::available_memory()) {
+        take_back(site, before);
+        return Err(failure);
+    }
     // Wanted packages that do not exist are found here: nothing of the site has been touched yet.
     let software = match software(site, &wanted, &plan, &request, task).await {
         Ok(software) => software,
@@ -134,7 +139,7 @@ async fn software(
     task: &Arc<Task>,
 ) -> Result<(Arc<Vmms>, Option<Images>), Failure> {
     let needs = Needs {
-        launches: launches(wanted, plan),
+        launches: launches(wanted, plan)?,
         images: plan.steps.iter().any(|step| step.action == PlanAction::Image),
     };
     if needs == Needs::default() {
@@ -158,13 +163,13 @@ async fn software(
     .await?
 }
 
-/// The arrangements of the machines that a plan starts.
-fn launches(wanted: &Wanted, plan: &Plan) -> BTreeSet<Arrangement> {
+/// What the machines that a plan starts run on.
+fn launches(wanted: &Wanted, plan: &Plan) -> Result<BTreeSet<Engine>, Failure> {
     let starts = |name: &str| {
         plan::has(plan, name, PlanAction::Start) || plan::has(plan, name, PlanAction::Restart)
     };
     let nodes = wanted.compiled.nodes.iter().filter(|node| starts(&node.name));
-    nodes.map(Arrangement::wanted).collect()
+    nodes.map(|node| wanted.choice(&node.name).map(|choice| choice.engine)).collect()
 }
 
 async fn bring_up(
@@ -368,20 +373,11 @@ pub async fn start_node(
         wait_stage(site, wanted, name, "ready", task).await?;
         return Ok(false);
     }
-    services::open(site, wanted, Some(task)).await?;
     let node = wanted.node(name);
-    let vmms = {
-        let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
-        let needs =
-            Needs { launches: node.map(Arrangement::wanted).into_iter().collect(), images: false };
-        blocking(move || {
-            let depot = images::depot(&site.home.depot())?;
-            let mirrors = images::mirrors(None, wanted.site.mirror.as_deref(), &Default::default())
-                .unwrap_or_default();
-            Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)
-        })
-        .await??
-    };
+    memory::fits(&node.into_iter().collect::<Vec<_>>(), host::available_memory())?;
+    services::open(site, wanted, Some(task)).await?;
+    let needs = Needs { launches: [wanted.choice(name)?.engine].into(), images: false };
+    let vmms = Vmms::gather(site, wanted, needs, Sources::default(), task).await?;
     if let Some(node) = node {
         services::publish_node(site, node, Installed::load(&dir))?;
     }

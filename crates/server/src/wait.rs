@@ -67,7 +67,9 @@ pub async fn look(
 ) -> Result<NodeStatus, Failure> {
     let (site, wanted, name) = (site.clone(), wanted.clone(), node.to_owned());
     let status = blocking(move || {
-        wanted.node(&name).map(|node| observe::node_status(&site, node, observe::Detail::State))
+        wanted
+            .node(&name)
+            .map(|node| observe::node_status(&site, &wanted, node, observe::Detail::State))
     })
     .await?;
     status.ok_or_else(|| failure(ErrorKind::NotFound, format!("the site has no node {node}")))

@@ -10,9 +10,13 @@ use gridgate_profile::{Compiled, CompiledNode, Facts, Faults, Site, SiteFiles, p
 use gridgate_protocol::site_api::{ErrorKind, SiteSource};
 use sha2::{Digest, Sha256};
 
-use crate::access;
-use crate::failure::{Failure, caused, failure};
+use crate::arrangement::Arrangement;
+use crate::choice::{self, Before, Choice, Known, Moved};
+use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{Home, SiteDir, write_atomic};
+use crate::host::Ground;
+use crate::verdicts::Verdicts;
+use crate::{access, launch};
 
 /// A site as its profile wants it on this host.
 pub struct Wanted {
@@ -24,12 +28,31 @@ pub struct Wanted {
     pub site: Site,
     /// The site's network.
     pub network: NetworkPlan,
+    /// On what each node runs on this host, or why nothing here can run it.
+    pub choices: BTreeMap<String, Result<Choice, String>>,
 }
 
 impl Wanted {
     /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&CompiledNode> {
         self.compiled.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// On what a node runs on this host.
+    ///
+    /// # Errors
+    /// When nothing here can run it.
+    pub fn choice(&self, node: &str) -> Result<&Choice, Failure> {
+        match self.choices.get(node) {
+            Some(Ok(choice)) => Ok(choice),
+            Some(Err(why)) => {
+                let mut failure =
+                    failure(ErrorKind::Host, format!("{node} cannot run on this host"));
+                failure.why.push(why.clone());
+                Err(failure.hint("`gridgate doctor` shows what this host can run"))
+            }
+            None => Err(failure(ErrorKind::Internal, format!("no node {node}"))),
+        }
     }
 
     /// The uid (and gid) under which a node's VMM runs.
@@ -55,8 +78,10 @@ pub fn check(source: &SiteSource) -> Result<String, Failure> {
 /// What a site that does not exist yet would be; makes nothing, so its CA and keys are placeholders.
 pub fn preview(home: &Home, source: SiteSource) -> Result<Wanted, Failure> {
     let (site, compiled) = compiled(&source, &placeholder())?;
-    let network = network(&home.site(&site.name), &site, &compiled);
-    Ok(Wanted { source, compiled, site, network })
+    let dir = home.site(&site.name);
+    let network = network(&dir, &site, &compiled);
+    let choices = choices(home, &dir, &compiled);
+    Ok(Wanted { source, compiled, site, network, choices })
 }
 
 /// Compiles a checked source for this host. Makes the site's CA and keys when they are missing.
@@ -72,13 +97,37 @@ pub fn compile(home: &Home, source: SiteSource) -> Result<(Wanted, SiteCa), Fail
     };
     let (site, compiled) = compiled(&source, &facts)?;
     let network = network(&dir, &site, &compiled);
-    Ok((Wanted { source, compiled, site, network }, ca))
+    let choices = choices(home, &dir, &compiled);
+    Ok((Wanted { source, compiled, site, network, choices }, ca))
 }
 
 fn compiled(source: &SiteSource, facts: &Facts) -> Result<(Site, Compiled), Failure> {
     let site = parse_site(&files(source)).map_err(|e| faults(&e))?;
     let compiled = gridgate_profile::compile(&site, facts).map_err(|e| faults(&e))?;
     Ok((site, compiled))
+}
+
+/// On what the nodes run, as far as is known; nothing is tried here.
+fn choices(
+    home: &Home,
+    dir: &SiteDir,
+    compiled: &Compiled,
+) -> BTreeMap<String, Result<Choice, String>> {
+    let known = Known::new(&Ground::now(), &Verdicts::load(home), jiff::Timestamp::now());
+    let nodes = compiled.nodes.iter();
+    let choose = |node: &CompiledNode| choice::choose(node, before(dir, &node.name), &known);
+    nodes.map(|node| (node.name.clone(), choose(node))).collect()
+}
+
+fn before(dir: &SiteDir, node: &str) -> Before {
+    let dir = dir.node(node);
+    let moved = std::fs::read(dir.moved()).ok();
+    let moved = moved.and_then(|bytes| serde_json::from_slice::<Moved>(&bytes).ok());
+    let started = launch::last_spec(&dir).filter(|_| dir.disk().exists());
+    Before {
+        moved: moved.map(|moved| moved.engine),
+        started: started.map(|spec| Arrangement::of(&spec.vmm).engine()),
+    }
 }
 
 fn placeholder() -> Facts {

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod console;
+pub mod convert;
 pub mod daemon;
 pub mod destroy;
 pub mod doctor;

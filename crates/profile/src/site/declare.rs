@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use super::layer::Layer;
 use super::layer_read::{self, Mention};
-use super::{Publish, publish};
+use super::{Publish, publish, vmm};
 use crate::component::Library;
 use crate::document::{Item, Table};
 use crate::fault::{FaultCode, Located};
@@ -133,7 +133,7 @@ fn site(root: &Table<'_>, declared: &mut Declared) {
         .and_then(|item| named(&item, names::domain));
     declared.mirror = table.get("mirror").and_then(|item| named(&item, mirror));
     declared.time_zone = table.get("time_zone").and_then(|item| named(&item, time_zone));
-    declared.defaults.vmm = table.get("vmm").and_then(|item| layer_read::vmm(&item));
+    declared.defaults.vmm = table.get("vmm").and_then(|item| vmm::name(&item));
     table.finish();
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Security, Vmm};
+use super::{Accelerator, Guest, Hardware, Security, Vmm};
 use crate::component::Value;
 use crate::fault::Located;
 
@@ -20,6 +20,9 @@ pub(crate) struct Layer {
     pub swap: Option<Located<u64>>,
     pub cpus: Option<Located<u32>>,
     pub vmm: Option<Located<Vmm>>,
+    pub accelerator: Option<Located<Accelerator>>,
+    pub hardware: Option<Located<Hardware>>,
+    pub guest: Option<Located<Guest>>,
     pub security: Option<Located<Security>>,
     /// Added to the packages below.
     pub packages: Vec<Located<String>>,
@@ -60,6 +63,9 @@ impl Layer {
             swap: upper.swap.clone().or_else(|| self.swap.clone()),
             cpus: upper.cpus.clone().or_else(|| self.cpus.clone()),
             vmm: upper.vmm.clone().or_else(|| self.vmm.clone()),
+            accelerator: upper.accelerator.clone().or_else(|| self.accelerator.clone()),
+            hardware: upper.hardware.clone().or_else(|| self.hardware.clone()),
+            guest: upper.guest.clone().or_else(|| self.guest.clone()),
             security: upper.security.clone().or_else(|| self.security.clone()),
             packages: appended(&self.packages, &[], &upper.packages),
             components: appended(&self.components, &upper.without, &upper.components),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::layer::{Layer, ParameterValues, UserFile};
-use super::{Security, Vmm};
+use super::vmm;
 use crate::component::Library;
 use crate::component::parameter::read_size;
 use crate::document::{Item, Table};
@@ -22,10 +22,6 @@ const SWAP: (u64, u64) = (0, 64 * GIB);
 const CPUS: i64 = 256;
 /// Largest content of a file given in the profile.
 const LARGEST_FILE: usize = 1 << 20;
-
-const VMMS: &[(&str, Vmm)] = &[("auto", Vmm::Auto), ("uml", Vmm::Uml)];
-const SECURITIES: &[(&str, Security)] =
-    &[("seccomp", Security::Seccomp), ("ptrace", Security::Ptrace)];
 
 /// What a table of parameters does to the components that are in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,13 +42,12 @@ pub(super) fn read(table: &Table<'_>, library: &Library, mention: Mention) -> La
             let cpus = item.integer(1..=CPUS)?;
             Some(cpus.with(u32::try_from(cpus.value).ok()?))
         }),
-        vmm: table.get("vmm").and_then(|item| item.choice(VMMS)),
-        security: table.get("security").and_then(|item| item.choice(SECURITIES)),
         packages: packages(table),
         without: component_names(table, table.strings("without"), library),
         files: files(table),
         ..Layer::default()
     };
+    vmm::read(table, &mut layer);
     match table.get("components") {
         Some(item) if item.is_table() => {
             if let Some(components) = item.table() {
@@ -67,11 +62,6 @@ pub(super) fn read(table: &Table<'_>, library: &Library, mention: Mention) -> La
         None => {}
     }
     layer
-}
-
-/// Reads a virtual machine monitor's name.
-pub(super) fn vmm(item: &Item<'_>) -> Option<Located<Vmm>> {
-    item.choice(VMMS)
 }
 
 /// A size in whole MiB within bounds.

@@ -8,7 +8,7 @@ use super::address::{self, Wish};
 use super::declare::{Declared, DeclaredNode};
 use super::layer::Layer;
 use super::roles::Role;
-use super::{DataDisk, Node, NodeComponent, Site, publish, users};
+use super::{DataDisk, Node, NodeComponent, Site, publish, users, vmm};
 use crate::component::{Library, Value, order};
 use crate::fault::{FaultCode, FaultSink, Located, Spot};
 use crate::size::{GIB, MIB};
@@ -207,11 +207,8 @@ fn node(
             parameters: parameters(name, &layer, library, &declared.name, sink),
         })
         .collect();
-    let vmm = layer.vmm.as_ref().map(|vmm| vmm.value).unwrap_or_default();
-    // "auto" is User-Mode Linux as long as there is no other backend.
-    if let Some(cpus) = layer.cpus.as_ref().filter(|cpus| cpus.value > 1) {
-        let fault = cpus.spot.fault(FaultCode::Conflict, "a User-Mode-Linux machine has one CPU");
-        sink.push(fault.suggest("drop `cpus`").on_node(&counted.name));
+    if let Some(fault) = vmm::check_uml(&counted.name, &layer) {
+        sink.push(fault);
     }
     let value =
         |setting: &Option<Located<u64>>, default| setting.as_ref().map_or(default, |s| s.value);
@@ -225,8 +222,11 @@ fn node(
         disk: value(&layer.disk, DEFAULT_DISK),
         swap: value(&layer.swap, DEFAULT_SWAP),
         cpus: layer.cpus.as_ref().map_or(1, |cpus| cpus.value),
-        vmm,
-        security: layer.security.as_ref().map(|security| security.value).unwrap_or_default(),
+        vmm: chosen(&layer.vmm),
+        accelerator: chosen(&layer.accelerator),
+        hardware: chosen(&layer.hardware),
+        guest: chosen(&layer.guest),
+        security: chosen(&layer.security),
         publish: declared.publish.iter().map(|publish| publish.value).collect(),
         data: declared
             .data
@@ -241,7 +241,13 @@ fn node(
         packages: layer.packages,
         files: layer.files.into_values().collect(),
         spot: declared.name.spot.clone(),
+        vmm_spot: layer.vmm.map(|vmm| vmm.spot),
     })
+}
+
+/// What a layer says of a setting, or its default.
+fn chosen<T: Copy + Default>(setting: &Option<Located<T>>) -> T {
+    setting.as_ref().map(|setting| setting.value).unwrap_or_default()
 }
 
 /// A component that was dropped must not come back through another's requirement.

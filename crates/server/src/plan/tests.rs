@@ -38,6 +38,7 @@ fn running(nodes: &[CompiledNode]) -> PresentSite {
         packages_fit: true,
         published: Some(node.profile.version()),
         memory: Some(node.memory),
+        on: None,
         differs: None,
     };
     let nodes = nodes.iter().map(|node| (node.name.clone(), present(node))).collect();
