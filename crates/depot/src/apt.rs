@@ -32,7 +32,7 @@ Dpkg::Options { "--force-unsafe-io"; "--force-confold"; };
 
 /// Files that keep a package's scripts from making secrets, which every node of an
 /// image would share: ARC makes a test CA, with its key, unless it finds a certificate.
-const MARKERS: [(&str, &str); 1] =
+pub(crate) const MARKERS: [(&str, &str); 1] =
     [("nordugrid-arc-arex", "etc/grid-security/testCA-hostcert.pem")];
 
 const SOURCES: &str = "deb [trusted=yes] file:/mnt/pool ./\n";

@@ -14,7 +14,7 @@ use crate::files;
 const MERGED: [&str; 3] = ["bin", "lib", "sbin"];
 
 /// Where packages put what an image does without: texts for people, translations.
-const LEFT_OUT: [&str; 8] = [
+pub(crate) const LEFT_OUT: [&str; 8] = [
     "usr/share/doc/",
     "usr/share/man/",
     "usr/share/info/",
@@ -25,7 +25,10 @@ const LEFT_OUT: [&str; 8] = [
     "usr/share/gnome/help/",
 ];
 
-/// Which of them stay: licences must.
+/// Which of them stay, by their end: licences must.
+pub(crate) const KEPT: [&str; 2] = ["/copyright", "usr/share/locale/locale.alias"];
+
+/// The same for dpkg.
 const DPKG_CONFIGURATION: &str = "\
 # Written by gridgate: what the nodes' images do without.
 path-exclude=/usr/share/doc/*
@@ -46,8 +49,35 @@ const POLICY: &str = "#!/bin/sh\nexit 101\n";
 /// So that `hostname -f` answers in packages' scripts.
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.1.1 chamber.gridgate.invalid chamber\n";
 
+/// Folders that are there before any package, with their modes.
+pub(crate) const FOLDERS: [(&str, u32); 11] = [
+    ("", 0o755),
+    ("etc/dpkg/dpkg.cfg.d", 0o755),
+    ("usr/sbin", 0o755),
+    ("usr/bin", 0o755),
+    ("usr/lib", 0o755),
+    ("var/lib/dpkg/info", 0o755),
+    ("proc", 0o755),
+    ("dev", 0o755),
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("mnt", 0o755),
+];
+
+/// Files that are there before any package, with their modes.
+pub(crate) const FILES: [(&str, u32, &str); 5] = [
+    ("etc/dpkg/dpkg.cfg.d/gridgate", 0o644, DPKG_CONFIGURATION),
+    ("etc/hosts", 0o644, HOSTS),
+    ("var/lib/dpkg/status", 0o644, ""),
+    ("var/lib/dpkg/available", 0o644, ""),
+    ("usr/sbin/policy-rc.d", 0o755, POLICY),
+];
+
+/// What the first packages' scripts take for granted, once the base is unpacked.
+pub(crate) const PREPARE: &str = "test -e /usr/bin/awk || ln -s mawk /usr/bin/awk\n";
+
 /// What every base has, configured in this order before the others.
-const FIRST: [&str; 2] = ["base-passwd", "base-files"];
+pub(crate) const FIRST: [&str; 2] = ["base-passwd", "base-files"];
 
 /// Whether a path of a package (relative, `./usr/…`) is unpacked by us; the same rule
 /// as dpkg's above.
@@ -55,40 +85,35 @@ pub(crate) fn is_kept(path: &Path) -> bool {
     let path = path.strip_prefix(".").unwrap_or(path);
     let Some(text) = path.to_str() else { return true };
     !LEFT_OUT.iter().any(|folder| text.starts_with(folder))
-        || text.ends_with("/copyright")
-        || text == "usr/share/locale/locale.alias"
+        || KEPT.iter().any(|end| text.ends_with(end))
 }
 
-/// Makes the folders and links that must be there before packages are unpacked.
+/// Names in the root that are links into `/usr`.
+pub(crate) fn merged() -> impl Iterator<Item = &'static str> {
+    MERGED.into_iter().chain((ARCHITECTURE == "amd64").then_some("lib64"))
+}
+
+/// Makes the folders, links and files that must be there before packages are unpacked.
 pub(crate) fn prepare(root: &Path) -> Result<(), DepotError> {
-    for folder in ["etc/dpkg/dpkg.cfg.d", "usr/sbin", "usr/bin", "usr/lib", "var/lib/dpkg/info"] {
-        files::make_dir(&root.join(folder))?;
-    }
-    let link = |name: &str| {
-        let target = root.join(format!("usr/{name}"));
-        files::make_dir(&target)?;
-        let link = root.join(name);
-        symlink(format!("usr/{name}"), &link).map_err(DepotError::io("make", &link))
-    };
-    MERGED.into_iter().try_for_each(link)?;
-    if ARCHITECTURE == "amd64" {
-        link("lib64")?;
-    }
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(DepotError::io("set permissions of", path))
     };
-    mode(root, 0o755)?;
-    for folder in ["proc", "dev", "run", "tmp", "mnt"] {
-        files::make_dir(&root.join(folder))?;
+    for (folder, bits) in FOLDERS {
+        let path = root.join(folder);
+        files::make_dir(&path)?;
+        mode(&path, bits)?;
     }
-    mode(&root.join("tmp"), 0o1777)?;
-    write(root, "etc/dpkg/dpkg.cfg.d/gridgate", DPKG_CONFIGURATION)?;
-    write(root, "etc/hosts", HOSTS)?;
-    write(root, "var/lib/dpkg/status", "")?;
-    write(root, "var/lib/dpkg/available", "")?;
-    write(root, "usr/sbin/policy-rc.d", POLICY)?;
-    mode(&root.join("usr/sbin/policy-rc.d"), 0o755)
+    for name in merged() {
+        files::make_dir(&root.join(format!("usr/{name}")))?;
+        let link = root.join(name);
+        symlink(format!("usr/{name}"), &link).map_err(DepotError::io("make", &link))?;
+    }
+    for (path, bits, text) in FILES {
+        write(root, path, text)?;
+        mode(&root.join(path), bits)?;
+    }
+    Ok(())
 }
 
 /// Has dpkg install, inside the root, what was unpacked there: first what everything
@@ -111,8 +136,7 @@ pub(crate) fn configure(
     let mut first = first;
     first.sort_by_key(|(name, _)| FIRST.iter().position(|f| f == name));
     let script = format!(
-        "test -e /usr/bin/awk || ln -s mawk /usr/bin/awk\n\
-         for deb in {}; do dpkg --force-depends --force-unsafe-io --install $deb; done\n\
+        "{PREPARE}for deb in {}; do dpkg --force-depends --force-unsafe-io --install $deb; done\n\
          dpkg --force-depends --force-unsafe-io --unpack {}\n\
          dpkg --force-unsafe-io --configure --pending\n",
         list(&first),

@@ -114,6 +114,18 @@ fn is_merged_link(path: &Path, root: &Path) -> bool {
     }
 }
 
+/// A package's control paragraph.
+pub(crate) fn control(pin: &PinnedPackage, deb: &Path) -> Result<String, DepotError> {
+    let mut file = File::open(deb).map_err(DepotError::io("open", deb))?;
+    let members = members(&mut file).map_err(|e| malformed(pin, e))?;
+    let control = members.iter().find(|m| m.name.starts_with("control.tar"));
+    let control = control.ok_or_else(|| malformed(pin, "it has no control.tar"))?;
+    let (_, mut reader) = open(&file, control).map_err(|e| malformed(pin, e))?;
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|e| malformed(pin, e))?;
+    control_of(&bytes).map_err(|e| malformed(pin, e))
+}
+
 fn members(file: &mut File) -> io::Result<Vec<Member>> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let length = file.seek(SeekFrom::End(0))?;

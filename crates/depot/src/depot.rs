@@ -37,6 +37,11 @@ impl Depot {
         Ok(Depot { store: Store::open(dir)?, chamber: PathBuf::from("/proc/self/exe") })
     }
 
+    /// Its folders.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Uses `exe` as the program that has the `chamber` subcommand (see
     /// [`crate::chamber_main`]) instead of the running one.
     pub fn with_chamber(mut self, exe: PathBuf) -> Depot {

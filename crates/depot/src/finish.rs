@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::chamber::{Access, Chamber, ChamberError};
 use crate::error::DepotError;
-use crate::image::RoleImageRequest;
+use crate::image::{Overlay, RoleImageRequest};
 use crate::modules::Modules;
 use crate::store::remove_tree;
 use crate::tree;
@@ -19,20 +19,28 @@ const LINKS: usize = 32;
 /// `/etc/hosts` of a finished image; the agent writes the node's own.
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
+/// Files written in the end, with their modes.
+pub(crate) const WRITTEN: [(&str, u32, &str); 4] = [
+    ("etc/machine-id", 0o644, ""),
+    ("etc/hosts", 0o644, HOSTS),
+    ("etc/.updated", 0o644, ""),
+    ("var/.updated", 0o644, ""),
+];
+
 /// Everything a first boot would do, done once here.
-const SCRIPT: &str = "\
+pub(crate) const SCRIPT: &str = "\
 if test -n \"$RELEASE\" && command -v depmod; then depmod \"$RELEASE\"; fi\n\
 ldconfig\n\
 if command -v systemd-sysusers; then systemd-sysusers; fi\n\
 if command -v journalctl; then journalctl --update-catalog; fi\n";
 
 /// Folders whose content goes.
-const EMPTIED: [&str; 4] =
+pub(crate) const EMPTIED: [&str; 4] =
     ["/var/lib/apt/lists", "/var/cache/apt", "/var/log/apt", "/var/cache/ldconfig"];
 
 /// Files that go: leftovers, and secrets of one machine, which an image must not give
 /// to all.
-const REMOVED: [&str; 10] = [
+pub(crate) const REMOVED: [&str; 10] = [
     "/etc/munge/munge.key",
     "/usr/sbin/policy-rc.d",
     "/var/log/dpkg.log",
@@ -76,17 +84,26 @@ fn lay_over(root: &Path, request: &RoleImageRequest) -> Result<(), DepotError> {
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode & 0o7777))
             .map_err(DepotError::io("set permissions of", &path))?;
     }
-    let masked = overlay.masked_units.iter().map(|unit| (unit_path(unit), "/dev/null".to_owned()));
-    let enabled = overlay.enabled_units.iter().map(|(unit, folder)| {
-        let link = format!("/etc/systemd/system/{folder}/{unit}");
-        (link, enabled_target(root, unit))
-    });
-    let links = overlay.links.iter().map(|link| (link.path.clone(), link.target.clone()));
-    for (path, target) in masked.chain(enabled).chain(links) {
+    let is_there = |path: &str| fs::symlink_metadata(root.join(&path[1..])).is_ok();
+    for (path, target) in links(overlay, &is_there) {
         let path = place(root, &path)?;
         symlink(&target, &path).map_err(DepotError::io("make", &path))?;
     }
     Ok(())
+}
+
+/// All links of an overlay, path and target; `is_there` tells whether a path (absolute) is in the root.
+pub(crate) fn links<'a>(
+    overlay: &'a Overlay,
+    is_there: &'a dyn Fn(&str) -> bool,
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let masked = overlay.masked_units.iter().map(|unit| (unit_path(unit), "/dev/null".to_owned()));
+    let enabled = overlay.enabled_units.iter().map(move |(unit, folder)| {
+        let link = format!("/etc/systemd/system/{folder}/{unit}");
+        (link, enabled_target(is_there, unit))
+    });
+    let links = overlay.links.iter().map(|link| (link.path.clone(), link.target.clone()));
+    masked.chain(enabled).chain(links)
 }
 
 /// Where a masked unit's link goes.
@@ -99,7 +116,7 @@ fn unit_path(unit: &str) -> String {
 }
 
 /// Where a unit's own file is; an instance's is its template's.
-fn enabled_target(root: &Path, unit: &str) -> String {
+fn enabled_target(is_there: &dyn Fn(&str) -> bool, unit: &str) -> String {
     let template = match unit.split_once('@') {
         Some((name, rest)) if !rest.starts_with('.') => {
             let ending = rest.rsplit_once('.').map_or("service", |(_, ending)| ending);
@@ -108,8 +125,7 @@ fn enabled_target(root: &Path, unit: &str) -> String {
         _ => unit.to_owned(),
     };
     let own = format!("/etc/systemd/system/{template}");
-    let is_own = fs::symlink_metadata(root.join(&own[1..])).is_ok();
-    if is_own { own } else { format!("/usr/lib/systemd/system/{template}") }
+    if is_there(&own) { own } else { format!("/usr/lib/systemd/system/{template}") }
 }
 
 /// The place of a new file or link: its folder made, what was there removed.
@@ -195,11 +211,11 @@ fn clean(root: &Path) -> Result<(), DepotError> {
     let partial = root.join("var/cache/apt/archives/partial");
     crate::files::make_dir(&partial)?;
     crate::files::make_dir(&root.join("var/lib/apt/lists/partial"))?;
-    for (path, text) in
-        [("etc/machine-id", ""), ("etc/hosts", HOSTS), ("etc/.updated", ""), ("var/.updated", "")]
-    {
+    for (path, mode, text) in WRITTEN {
         let path = root.join(path);
         fs::write(&path, text).map_err(DepotError::io("write", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .map_err(DepotError::io("set permissions of", &path))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@
 //! | `packages/<aa>/<sha256>.deb` | packages, checked |
 //! | `index/` | signed release files and package indexes, checked |
 //! | `roots/<key>/` | root trees: base and what the roles of a site share |
-//! | `images/<key>/` | `image.ext4` and `image.json`, its inputs |
+//! | `images/<key>/` | `image.ext4` and `image.json`, its inputs; `pieces/` and `pieces.json`, the same compressed |
 //! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
 //! | `temp/` | what is being made; removed by the next run |
 
@@ -40,7 +40,11 @@ mod larder;
 mod lock;
 mod mirrors;
 mod modules;
+mod overlay_tar;
+mod pieces;
 mod progress;
+mod provision;
+mod recipe;
 mod role;
 mod roots;
 mod scratch;
@@ -60,4 +64,7 @@ pub use image::{
 };
 pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
 pub use mirrors::{MirrorError, Mirrors};
+pub use overlay_tar::{overlay_release, write_overlay};
+pub use pieces::{ImagePiece, ImagePieces, PieceFound};
 pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};
+pub use recipe::{Recipe, RecipeFile, recipe};

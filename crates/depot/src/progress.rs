@@ -35,6 +35,10 @@ pub enum Stage {
     Finish,
     /// Make the file system image.
     Image,
+    /// Cut an image into compressed pieces.
+    Pieces,
+    /// Check stored packages by their hashes.
+    Check,
 }
 
 impl Stage {
@@ -50,6 +54,8 @@ impl Stage {
             Stage::Install => "install",
             Stage::Finish => "finish",
             Stage::Image => "image",
+            Stage::Pieces => "pieces",
+            Stage::Check => "check",
         }
     }
 }

@@ -112,6 +112,7 @@ pub fn write_seed(
         port: PORT,
         ca: ca.to_owned(),
         token: token(dir)?,
+        clock: None,
     };
     let identity = serde_json::to_vec_pretty(&identity).map_err(|e| fault(&e))?;
     let agent = crate::daemon::executable();

@@ -101,6 +101,7 @@ impl TestServer {
             port: self.port(),
             ca: self.shared.authority.pem(),
             token: TOKEN.into(),
+            clock: None,
         }
     }
 
