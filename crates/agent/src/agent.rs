@@ -57,6 +57,7 @@ struct Agent {
     profile: Option<NodeProfile>,
     /// Whether the last application had failures.
     failed: bool,
+    stay: stay::Stay,
 }
 
 /// Runs until the node powers off.
@@ -83,6 +84,7 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
     let tree = Tree::new(&options.root);
     start_reporter(&board, &client)?;
     system.prepare_disks();
+    let (sender, tasks) = mpsc::channel();
     let mut agent = Agent {
         system,
         tree,
@@ -93,11 +95,12 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
         failed: first_boot || applied.version.is_none(),
         applied,
         profile,
+        stay: stay::Stay::new(sender.clone()),
     };
     if first_boot {
         agent.apply_first();
     }
-    let (sender, tasks) = mpsc::channel();
+    agent.watch();
     agent.start_health()?;
     agent.start_work(sender)?;
     agent.serve(&tasks, if first_boot { None } else { Some(Task::Compare) });
@@ -175,7 +178,7 @@ impl Agent {
 
     /// Does what it is told until the node powers off.
     fn serve(&mut self, tasks: &Receiver<Task>, first: Option<Task>) {
-        let mut next = Batch { change: first, looks: Vec::new() };
+        let mut next = Batch { change: first, ..Batch::default() };
         let mut retry = RETRY;
         loop {
             if next.change == Some(Task::End) {
@@ -187,20 +190,27 @@ impl Agent {
             for request in next.looks {
                 self.answer(request);
             }
+            if next.disturbed {
+                self.stay.disturb();
+            }
+            self.tend();
             allocator::give_back();
-            let wait = if self.failed { retry } else { RENEWAL_LOOK };
+            let calm = if self.failed { retry } else { RENEWAL_LOOK };
+            let tend = self.stay.wait().filter(|wait| *wait < calm);
+            let wait = tend.unwrap_or(calm);
             next = match tasks.recv_timeout(wait) {
                 Ok(task) => {
                     retry = RETRY;
                     Batch::of(task, tasks)
                 }
+                Err(RecvTimeoutError::Timeout) if tend.is_some() => Batch::default(),
                 Err(RecvTimeoutError::Timeout) if self.failed => {
                     retry = (retry * 2).min(RETRY_MOST);
-                    Batch { change: Some(Task::Reapply), looks: Vec::new() }
+                    Batch { change: Some(Task::Reapply), ..Batch::default() }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let change = self.renewal_due().then_some(Task::Reapply);
-                    Batch { change, looks: Vec::new() }
+                    Batch { change, ..Batch::default() }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -335,23 +345,30 @@ impl Agent {
         self.system.notify(&format!("STATUS=Version {} {word}", published.version));
         self.applied = applied;
         self.profile = Some(published.profile);
+        self.watch();
     }
 }
 
 /// What waits to be done.
+#[derive(Default)]
 struct Batch {
     /// Of the changes the strongest: one application serves all.
     change: Option<Task>,
     looks: Vec<DriftRequest>,
+    disturbed: bool,
 }
 
 impl Batch {
     fn of(first: Task, tasks: &Receiver<Task>) -> Self {
-        let mut batch = Self { change: None, looks: Vec::new() };
+        let mut batch = Self::default();
         for task in std::iter::once(first).chain(tasks.try_iter()) {
             batch.change = match (batch.change.take(), task) {
                 (change, Task::Look(request)) => {
                     batch.looks.push(request);
+                    change
+                }
+                (change, Task::Disturbed) => {
+                    batch.disturbed = true;
                     change
                 }
                 (Some(Task::End), _) | (_, Task::End) => Some(Task::End),

@@ -119,6 +119,11 @@ impl Board {
         }
     }
 
+    /// Whether all checks have passed at least once in this boot.
+    pub(crate) fn was_healthy(&self) -> bool {
+        self.lock().health.iter().all(|check| check.since_ms.is_some())
+    }
+
     /// Waits for other checks than `of`, at most `limit`. False: the agent ends.
     pub(crate) fn wait_checks(&self, of: u64, limit: Duration) -> bool {
         let facts = self.lock();

@@ -19,7 +19,7 @@
 //! | [`image`] | texts that a role image must contain |
 //! | `agent` | the course from start to end |
 //! | `apply` | makes the node what its profile says, one module for each kind of resource |
-//! | `stay` | how the node differs from its profile, and putting it back |
+//! | `agent::stay`, `watch` | how the node differs from its profile, and putting it back |
 //! | `health`, `reporter`, `board` | how the node does, and saying so |
 //! | `work`, `runs` | what the install server asks for |
 //! | `client`, `identity`, `network`, `netlink` | the install server and the way to it |
@@ -52,6 +52,7 @@ mod state;
 mod system;
 mod systemd_bus;
 mod systemd_notify;
+mod watch;
 mod work;
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(crate) enum Task {
     Reapply,
     /// Look how the node differs from its profile, and answer.
     Look(DriftRequest),
+    /// Something that the profile keeps may have been changed by hand.
+    Disturbed,
     /// The node is powering off.
     End,
 }

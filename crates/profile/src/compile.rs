@@ -263,6 +263,7 @@ fn finish(site: &Site, node: &Node, draft: Draft<'_>) -> CompiledNode {
         commands: draft.commands.into_items(),
         units: draft.units.into_items(),
         checks: draft.checks.into_items(),
+        reconcile: node.reconcile,
     };
     CompiledNode {
         name: node.name.clone(),

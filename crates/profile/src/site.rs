@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use gridgate_protocol::node_profile::Reconcile;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
@@ -109,6 +110,8 @@ pub struct Node {
     pub guest: Guest,
     /// Security mode of a User-Mode-Linux machine.
     pub security: Security,
+    /// Whether its agent puts back unasked what is changed by hand.
+    pub reconcile: Reconcile,
     /// Published ports.
     pub publish: Vec<Publish>,
     /// Further disks.

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent_api::ResourceReport;
+use crate::node_profile::Reconcile;
 
 /// Exit code of the command line when a look found a difference and nothing was put back.
 pub const DRIFT_EXIT_CODE: u8 = 8;
@@ -105,6 +106,20 @@ pub struct PutBack {
     pub count: u64,
     /// The last ones, oldest first, at most 16.
     pub last: Vec<PutBackEntry>,
+}
+
+/// How a node stays as its profile says; part of its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Staying {
+    /// Whether its profile wants it put back unasked.
+    pub reconcile: Reconcile,
+    /// What its agent put back unasked since it started.
+    pub put_back: PutBack,
+    /// Fingerprint of the package list that is published for it.
+    pub published_packages: Option<String>,
+    /// Fingerprint of the package list that it has.
+    pub applied_packages: Option<String>,
 }
 
 /// One resource that was put back.

@@ -56,6 +56,10 @@ pub struct NodeProfile {
     pub units: Vec<Unit>,
     /// When the node counts as healthy.
     pub checks: Vec<HealthCheck>,
+    /// Whether the agent puts back by itself what is changed by hand. Left out when off, so that profiles
+    /// without it keep their versions.
+    #[serde(default, skip_serializing_if = "Reconcile::is_off")]
+    pub reconcile: Reconcile,
 }
 
 impl NodeProfile {
@@ -69,6 +73,24 @@ impl NodeProfile {
     /// Full host name.
     pub fn fqdn(&self) -> String {
         format!("{}.{}", self.node, self.domain)
+    }
+}
+
+/// Whether the agent puts back by itself what is changed by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reconcile {
+    /// Only when asked.
+    #[default]
+    Off,
+    /// As soon as it is seen.
+    Watch,
+}
+
+impl Reconcile {
+    /// Whether nothing is done unasked.
+    pub fn is_off(&self) -> bool {
+        *self == Reconcile::Off
     }
 }
 

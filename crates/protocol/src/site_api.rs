@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::agent_api::{HealthReport, ResourceReport};
+use crate::drift::Staying;
 
 /// Who answers on the socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +233,9 @@ pub struct NodeStatus {
     pub last_line: Option<String>,
     /// Ports published on the host, `127.0.0.1:2811 -> 2811`.
     pub published_ports: Vec<String>,
+    /// How it stays as its profile says.
+    #[serde(default)]
+    pub staying: Staying,
 }
 
 /// One site.

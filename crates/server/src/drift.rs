@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gridgate_protocol::agent_api::Outcome;
-use gridgate_protocol::drift::{DriftCommand, DriftReport, DriftRequest};
+use gridgate_protocol::agent_api::{Outcome, Report};
+use gridgate_protocol::drift::{DriftCommand, DriftReport, DriftRequest, PutBackEntry};
 use gridgate_protocol::site_api::{ErrorKind, NodeState};
 
 use crate::failure::{Failure, Hint, failure};
@@ -53,6 +53,22 @@ pub async fn ask(
             ErrorKind::Node,
             format!("{node}'s agent did not answer within {} s", LIMIT.as_secs()),
         )),
+    }
+}
+
+/// What an agent put back unasked stands in the daemon's log, each once.
+pub fn tell_put_back(site: &Site, node: &str, report: &Report) {
+    let told = site.links.heard(node).filter(|heard| heard.report.boot_id == report.boot_id);
+    let told = told.map_or(0, |heard| heard.report.put_back.count);
+    let new = report.put_back.count.saturating_sub(told);
+    let last = &report.put_back.last;
+    let start = last.len().saturating_sub(usize::try_from(new).unwrap_or(usize::MAX));
+    for entry in &last[start..] {
+        let PutBackEntry { kind, name, what, failed, .. } = entry;
+        match failed {
+            None => tracing::info!(site = site.name, node, kind, name, what, "put back unasked"),
+            Some(why) => tracing::warn!(site = site.name, node, kind, name, why, "not put back"),
+        }
     }
 }
 

@@ -97,7 +97,11 @@ pub fn node_status(
     };
     status.vmm = engine.map_or_else(|| "none".to_owned(), |engine| engine.to_string());
     status.disk_used = disk.as_ref().map(|meta| meta.blocks() * 512);
-    status.published = site.links.published(&node.name).map(|published| published.version);
+    if let Some(published) = site.links.published(&node.name) {
+        status.published = Some(published.version);
+        status.staying.published_packages = published.packages;
+        status.staying.reconcile = published.profile.reconcile;
+    }
     status.published_ports = site.services(|services| {
         let ports = services.ports.iter().filter(|(name, ..)| *name == node.name);
         ports.map(|(_, publish, _)| format!("{} -> {}", publish.listen, publish.port)).collect()
@@ -131,8 +135,8 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
     let (state, detail) = match site.links.heard(&status.name) {
         None => (NodeState::Booting, "its agent's first word".to_owned()),
         Some(heard) => {
-            let list = site.links.published(&status.name).and_then(|published| published.packages);
-            let judged = judge(&heard, status.published.as_deref(), list.as_deref());
+            let list = status.staying.published_packages.as_deref();
+            let judged = judge(&heard, status.published.as_deref(), list);
             tell(status, heard.report);
             judged
         }
@@ -144,6 +148,8 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
 fn tell(status: &mut NodeStatus, report: Report) {
     status.applied.clone_from(&report.applied);
     status.memory_used = Some(report.memory_used);
+    status.staying.applied_packages = report.packages;
+    status.staying.put_back = report.put_back;
     if report.health.iter().all(|check| check.since_ms.is_some()) {
         status.ready_ms = report.health.iter().filter_map(|check| check.since_ms).max();
     }
@@ -219,5 +225,6 @@ fn blank(node: &CompiledNode) -> NodeStatus {
         failures: Vec::new(),
         last_line: None,
         published_ports: Vec::new(),
+        staying: Default::default(),
     }
 }

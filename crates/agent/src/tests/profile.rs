@@ -26,6 +26,7 @@ pub(crate) fn empty() -> NodeProfile {
         commands: vec![],
         units: vec![],
         checks: vec![],
+        reconcile: Reconcile::Off,
     }
 }
 

@@ -1,16 +1,22 @@
 //! `gridgate drift` and `gridgate reconcile`: how nodes differ from their profiles, and putting that back.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::Args;
 use gridgate_protocol::drift::{DRIFT_EXIT_CODE, DriftCommand, DriftReport};
-use gridgate_protocol::site_api::{ApiError, ErrorKind};
+use gridgate_protocol::site_api::{ApiError, ErrorKind, NodeStatus};
 use serde::Serialize;
 
 use crate::commands::target::{SiteChoice, node_name, node_path};
 use crate::daemon::client::Client;
 use crate::daemon::with_daemon;
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, INTERRUPTED, Outcome};
 use crate::settings::Settings;
 use crate::show::{drift, screen};
+
+/// How often `--watch` looks at the status.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Show what was changed by hand on nodes, with the difference of each file
 ///
@@ -44,7 +50,8 @@ pub struct Drift {
 Examples:
   gridgate drift ce && echo nothing to do
   gridgate reconcile ce
-  gridgate reconcile --all")]
+  gridgate reconcile --all
+  gridgate reconcile --all --watch   show what agents put back by themselves")]
 pub struct Reconcile {
     /// Node
     #[arg(value_parser = node_name, required_unless_present = "all", conflicts_with = "all")]
@@ -52,6 +59,9 @@ pub struct Reconcile {
     /// All nodes of the site
     #[arg(long)]
     all: bool,
+    /// Show what is put back as it happens, until Ctrl-C; for nodes whose profile has `reconcile = "watch"`
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     choice: SiteChoice,
 }
@@ -87,6 +97,9 @@ impl Drift {
 impl Reconcile {
     /// Runs the command.
     pub fn run(self, settings: &Settings) -> Outcome {
+        if self.watch {
+            return watch(settings, &self.choice, self.node.as_deref());
+        }
         let command = DriftCommand { put_back: true, package_files: false };
         let found = ask(settings, &self.choice, self.node, command)?;
         show(&found, settings);
@@ -97,6 +110,39 @@ impl Reconcile {
             |report| if drift::put_back_failed(report) { failed } else { Exit::OK },
         )
     }
+}
+
+/// Shows what agents put back by themselves, as their status tells it.
+fn watch(settings: &Settings, choice: &SiteChoice, node: Option<&str>) -> Outcome {
+    with_daemon(settings, async |client: &Client| {
+        let site = choice.resolve(client).await?;
+        let status = client.site(&site).await?;
+        let chosen = |name: &str| node.is_none_or(|node| node == name);
+        let watched = |one: &NodeStatus| chosen(&one.name) && !one.staying.reconcile.is_off();
+        if !status.nodes.iter().any(watched) {
+            return Err(Failure::input("no node of those puts back anything by itself").hint(
+                "`reconcile = \"watch\"` under [site], a role or a node, then `gridgate up`",
+            ));
+        }
+        let follow = async {
+            let mut ticks = tokio::time::interval(EVERY);
+            let mut told: BTreeMap<String, u64> = BTreeMap::new();
+            loop {
+                ticks.tick().await;
+                for node in client.site(&site).await?.nodes.into_iter().filter(watched) {
+                    let put_back = &node.staying.put_back;
+                    let before = told.insert(node.name.clone(), put_back.count);
+                    // A count that fell is that of an agent which began anew.
+                    let before = before.filter(|before| *before <= put_back.count).unwrap_or(0);
+                    drift::followed(&node.name, put_back, before, settings);
+                }
+            }
+        };
+        tokio::select! {
+            ended = follow => ended,
+            _ = tokio::signal::ctrl_c() => Ok(Exit(INTERRUPTED)),
+        }
+    })
 }
 
 /// Asks one node or all at once.

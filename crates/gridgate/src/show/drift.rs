@@ -1,11 +1,13 @@
 //! How nodes differ from their profiles: a heading per node, a line per resource, its difference below.
 
 use gridgate_protocol::agent_api::Outcome;
-use gridgate_protocol::drift::{Difference, Drift, DriftReport};
+use gridgate_protocol::drift::{Difference, Drift, DriftReport, PutBack, PutBackEntry};
+use serde::Serialize;
 
 use super::figures::{millis, printable};
-use super::{Paint, Style};
+use super::{Paint, Style, screen};
 use crate::commands::drift::NodeDrift;
+use crate::settings::Settings;
 
 /// All nodes.
 pub fn nodes(found: &[NodeDrift], style: Style) -> String {
@@ -32,6 +34,31 @@ pub fn nodes(found: &[NodeDrift], style: Style) -> String {
         }
     }
     text
+}
+
+/// A line for each entry beyond the first `told` ones, as far as they are remembered.
+pub fn followed(node: &str, put_back: &PutBack, told: u64, settings: &Settings) {
+    let new = usize::try_from(put_back.count - told).unwrap_or(usize::MAX);
+    let start = put_back.last.len().saturating_sub(new);
+    for entry in &put_back.last[start..] {
+        if settings.json {
+            screen::json_line(&Followed { node, entry });
+            continue;
+        }
+        let what = format!("{} {} ({})", entry.kind, entry.name, entry.what);
+        let (text, paint) = match &entry.failed {
+            None => (format!("put back: {what}"), Paint::Good),
+            Some(why) => (format!("not put back: {what}: {why}"), Paint::Bad),
+        };
+        let text = settings.style.paint(paint, &printable(&text));
+        screen::line(&format!("{}  {text}", settings.style.paint(Paint::Strong, node)));
+    }
+}
+
+#[derive(Serialize)]
+struct Followed<'a> {
+    node: &'a str,
+    entry: &'a PutBackEntry,
 }
 
 /// Whether something could not be put back.

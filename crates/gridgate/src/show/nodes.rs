@@ -1,6 +1,7 @@
 //! A site's nodes as a table, with what is wrong below it.
 
 use gridgate_protocol::agent_api::{Outcome, ResourceReport};
+use gridgate_protocol::drift::PutBack;
 use gridgate_protocol::site_api::{NodeState, NodeStatus, SiteStatus};
 
 use super::figures::{bytes, millis, printable};
@@ -121,6 +122,7 @@ fn remark(node: &NodeStatus, style: Style) -> String {
             lines.push(format!("{kind} {name} ({component}): {}", printable(why)));
         }
     }
+    lines.extend(put_back(&node.staying.put_back));
     let unsettled = matches!(
         node.state,
         NodeState::Booting | NodeState::Starting | NodeState::Degraded | NodeState::Failed
@@ -137,6 +139,21 @@ fn remark(node: &NodeStatus, style: Style) -> String {
         text.push_str(&format!("  {}\n", line.replace('\n', "\n    ")));
     }
     text
+}
+
+/// What the node's agent put back unasked.
+fn put_back(put_back: &PutBack) -> Option<String> {
+    let last = put_back.last.last()?;
+    let times =
+        if put_back.count == 1 { "once".into() } else { format!("{} times", put_back.count) };
+    let failed = last.failed.as_ref().map(|why| format!(", which failed: {why}"));
+    Some(printable(&format!(
+        "put back unasked {times}, last {} {} ({}){}",
+        last.kind,
+        last.name,
+        last.what,
+        failed.unwrap_or_default()
+    )))
 }
 
 /// One line about the host's share of a site: `4 machines, 512 MiB of host memory, 8.1 GiB on disk`.

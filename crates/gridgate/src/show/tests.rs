@@ -39,6 +39,7 @@ fn node(name: &str, role: &str, last: u8, state: NodeState) -> NodeStatus {
         failures: Vec::new(),
         last_line: Some("[  OK  ] Started slurmctld".into()),
         published_ports: Vec::new(),
+        staying: Default::default(),
     }
 }
 

@@ -34,6 +34,7 @@ fn node(name: &str, role: &str) -> NodeStatus {
         failures: Vec::new(),
         last_line: None,
         published_ports: Vec::new(),
+        staying: Default::default(),
     }
 }
 

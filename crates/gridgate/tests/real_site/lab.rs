@@ -181,6 +181,13 @@ impl Running {
         }
     }
 
+    /// As Ctrl-C; returns when it has ended.
+    pub fn interrupt(self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, Signal::INT).expect("it can be told");
+        self.end();
+    }
+
     pub fn end(mut self) -> ExitStatus {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut self.stdout, &mut rest).expect("readable output");

@@ -8,6 +8,7 @@
     reason = "the chapters' names and times are this test's report"
 )]
 
+#[allow(dead_code, reason = "the lab is shared with another test")]
 mod lab;
 mod traces;
 

@@ -87,3 +87,27 @@ pub fn put_back(lab: &Lab) {
         "active\n"
     );
 }
+
+/// The profile asks for it on one of the two nodes; the other keeps what was changed.
+pub fn watched(lab: &Lab) {
+    let wanted = "[nodes.one]\nreconcile = \"watch\"";
+    lab.write_profile(&crate::PROFILE.replace("[nodes.one]", wanted));
+    let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+    assert_eq!(crate::lab::steps(&events), ["one apply"]);
+    let mut follow = lab.spawn(&["--json", "reconcile", "--all", "--watch"]);
+    for node in ["one", "two"] {
+        lab.text(&["exec", node, "--", "sh", "-ec", "echo again >>/etc/motd.site"]);
+    }
+    follow.read_until(|line| line["node"] == "one" && line["entry"]["name"] == "/etc/motd.site");
+    lab.text(&["exec", "one", "--", "systemctl", "stop", "ssh.service"]);
+    follow.read_until(|line| line["node"] == "one" && line["entry"]["name"] == "ssh.service");
+    follow.interrupt();
+    let (code, report) = look(lab, "one");
+    assert_eq!((code, differences(&report)), (0, Vec::new()));
+    let (code, report) = look(lab, "two");
+    assert_eq!((code, differences(&report)), (8, vec!["file /etc/motd.site: content".to_owned()]));
+    let status = lab.json(&["--json", "status"]);
+    assert_eq!(crate::lab::node(&status, "one")["staying"]["put_back"]["count"], 2, "{status}");
+    assert_eq!(crate::lab::node(&status, "two")["staying"]["put_back"]["count"], 0, "{status}");
+    lab.json(&["--json", "reconcile", "two"]);
+}

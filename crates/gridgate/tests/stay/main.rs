@@ -25,6 +25,7 @@ fn a_site_stays_as_its_profile_says() {
     });
     lab.chapter("what was changed by hand is found, and nothing is touched", || drift::found(&lab));
     lab.chapter("it is put back", || drift::put_back(&lab));
+    lab.chapter("where the profile wants it, it is put back unasked", || drift::watched(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 

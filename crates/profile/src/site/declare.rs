@@ -134,6 +134,8 @@ fn site(root: &Table<'_>, declared: &mut Declared) {
     declared.mirror = table.get("mirror").and_then(|item| named(&item, mirror));
     declared.time_zone = table.get("time_zone").and_then(|item| named(&item, time_zone));
     declared.defaults.vmm = table.get("vmm").and_then(|item| vmm::name(&item));
+    declared.defaults.reconcile =
+        table.get("reconcile").and_then(|item| layer_read::reconcile(&item));
     table.finish();
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use gridgate_protocol::node_profile::Reconcile;
+
 use super::{Accelerator, Guest, Hardware, Security, Vmm};
 use crate::component::Value;
 use crate::fault::Located;
@@ -24,6 +26,7 @@ pub(crate) struct Layer {
     pub hardware: Option<Located<Hardware>>,
     pub guest: Option<Located<Guest>>,
     pub security: Option<Located<Security>>,
+    pub reconcile: Option<Located<Reconcile>>,
     /// Added to the packages below.
     pub packages: Vec<Located<String>>,
     /// Added to the components below, unless they are there.
@@ -67,6 +70,7 @@ impl Layer {
             hardware: upper.hardware.clone().or_else(|| self.hardware.clone()),
             guest: upper.guest.clone().or_else(|| self.guest.clone()),
             security: upper.security.clone().or_else(|| self.security.clone()),
+            reconcile: upper.reconcile.clone().or_else(|| self.reconcile.clone()),
             packages: appended(&self.packages, &[], &upper.packages),
             components: appended(&self.components, &upper.without, &upper.components),
             without: appended(&self.without, &[], &upper.without),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gridgate_protocol::node_profile::Reconcile;
+
 use super::layer::{Layer, ParameterValues, UserFile};
 use super::vmm;
 use crate::component::Library;
@@ -23,6 +25,8 @@ const CPUS: i64 = 256;
 /// Largest content of a file given in the profile.
 const LARGEST_FILE: usize = 1 << 20;
 
+const RECONCILES: &[(&str, Reconcile)] = &[("off", Reconcile::Off), ("watch", Reconcile::Watch)];
+
 /// What a table of parameters does to the components that are in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mention {
@@ -42,6 +46,7 @@ pub(super) fn read(table: &Table<'_>, library: &Library, mention: Mention) -> La
             let cpus = item.integer(1..=CPUS)?;
             Some(cpus.with(u32::try_from(cpus.value).ok()?))
         }),
+        reconcile: table.get("reconcile").and_then(|item| reconcile(&item)),
         packages: packages(table),
         without: component_names(table, table.strings("without"), library),
         files: files(table),
@@ -62,6 +67,11 @@ pub(super) fn read(table: &Table<'_>, library: &Library, mention: Mention) -> La
         None => {}
     }
     layer
+}
+
+/// Reads whether nodes put back unasked what is changed by hand.
+pub(super) fn reconcile(item: &Item<'_>) -> Option<Located<Reconcile>> {
+    item.choice(RECONCILES)
 }
 
 /// A size in whole MiB within bounds.

@@ -227,6 +227,7 @@ fn node(
         hardware: chosen(&layer.hardware),
         guest: chosen(&layer.guest),
         security: chosen(&layer.security),
+        reconcile: chosen(&layer.reconcile),
         publish: declared.publish.iter().map(|publish| publish.value).collect(),
         data: declared
             .data

@@ -147,6 +147,7 @@ async fn report(
 ) -> Response {
     match serde_json::from_slice::<Report>(&body) {
         Ok(report) => {
+            crate::drift::tell_put_back(&site, &caller.0, &report);
             site.links.report(&caller.0, report);
             StatusCode::NO_CONTENT.into_response()
         }
