@@ -3,19 +3,32 @@
 //! | task | what |
 //! |---|---|
 //! | `licences` | fails when a dependency has a licence that the project does not accept |
+//! | `xen-lab` | a nested computer with a real Xen: `run`, `shell` |
 
 mod licences;
 mod spdx;
+mod xen_lab;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask licences";
+const USAGE: &str = "usage: cargo xtask licences | xen-lab (run | shell)";
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["licences"] => licences::check(),
-        [] => bail!("no task given; {USAGE}"),
-        _ => bail!("there is no task `{}`; {USAGE}", arguments.join(" ")),
-    }
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (task, rest) = match arguments.split_first() {
+        Some((task, rest)) => (task.to_string_lossy(), rest),
+        None => bail!("no task given; {USAGE}"),
+    };
+    let code = match (&*task, rest) {
+        ("licences", []) => licences::check().map(|()| 0)?,
+        ("xen-lab", rest) => xen_lab::main(rest)?,
+        // This program again: see the depot's chambers, and `xen_lab::boot`.
+        ("chamber", rest) => gridgate_depot::chamber_main(rest),
+        ("xen-lab-qemu", rest) => xen_lab::qemu_main(rest)?,
+        _ => bail!("there is no task `{task}`; {USAGE}"),
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

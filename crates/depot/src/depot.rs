@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::build::Run;
 use crate::store::Store;
 use crate::{
-    Built, DepotError, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImageRequest,
-    explain, uml,
+    Built, DepotError, Explanation, Lock, Loose, LooseRequest, Mirrors, PinnedPackage, Progress,
+    RoleImageRequest, explain, loose, uml,
 };
 
 /// The store of packages, root trees and images.
@@ -73,6 +73,17 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Uml, DepotError> {
         uml::uml(&self.store, mirrors, lock, progress)
+    }
+
+    /// Finds or makes a tree of packages that are unpacked and not installed. When all is
+    /// pinned and the depot holds it, the network is not used.
+    pub fn loose(
+        &self,
+        mirrors: &Mirrors,
+        request: &LooseRequest<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Loose, DepotError> {
+        loose::loose(&self.store, mirrors, request, progress)
     }
 
     /// Tells what decides about an image, without building or downloading anything.

@@ -38,6 +38,7 @@ mod image;
 mod inputs;
 mod larder;
 mod lock;
+mod loose;
 mod mirrors;
 mod modules;
 mod overlay_tar;
@@ -63,6 +64,7 @@ pub use image::{
     RoleImageRequest,
 };
 pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
+pub use loose::{Loose, LooseRequest};
 pub use mirrors::{MirrorError, Mirrors};
 pub use overlay_tar::{overlay_release, write_overlay};
 pub use pieces::{ImagePiece, ImagePieces, PieceFound};

@@ -1,0 +1,124 @@
+//! A real Xen on any computer: a nested one in QEMU's emulation, with Debian's Xen and a
+//! privileged Debian domain, in which a command of ours runs. Nothing is installed on
+//! the host, nothing stays but the cache below `target/xen-lab`.
+//!
+//! ```text
+//! parts ─depot▶ root image, Xen, kernel, QEMU ─┐
+//! initramfs ── modules in order, lab/*.sh ─────┼─▶ boot ─▶ QEMU ── output port ──▶ standard output
+//! payload ─── files at their host's paths ─────┘            └───── status port ──▶ exit code
+//! ```
+//! | module | what |
+//! |---|---|
+//! | `parts` | what the lab is made of, through the depot |
+//! | `modules` | kernel modules in the order in which they are loaded |
+//! | `initramfs` | cpio archives |
+//! | `payload` | what is carried into one run |
+//! | `guest` | a kernel and an initramfs for guest domains |
+//! | `boot` | one run of the nested computer |
+
+mod boot;
+mod guest;
+mod initramfs;
+mod modules;
+mod parts;
+mod payload;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use boot::qemu_main;
+
+/// A nested computer with a real Xen, for developing and testing.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask xen-lab", bin_name = "cargo xtask xen-lab")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs a command in the privileged domain; its output and exit code are those of this command
+    #[command(after_help = "Example: cargo xtask xen-lab run -- xl info")]
+    Run {
+        #[command(flatten)]
+        lab: Lab,
+        /// Files that are carried into the lab, at the same absolute path
+        #[arg(long = "with", value_name = "FILE")]
+        with: Vec<PathBuf>,
+        /// Also carries a kernel and an initramfs for guest domains, to /lab/guest
+        #[arg(long)]
+        guest: bool,
+        /// The command and its arguments
+        #[arg(required = true, last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Opens a shell in the privileged domain, on this terminal
+    #[command(after_help = "`exit` ends the shell and the lab.")]
+    Shell {
+        #[command(flatten)]
+        lab: Lab,
+        /// Files that are carried into the lab, at the same absolute path
+        #[arg(long = "with", value_name = "FILE")]
+        with: Vec<PathBuf>,
+        /// Also carries a kernel and an initramfs for guest domains, to /lab/guest
+        #[arg(long)]
+        guest: bool,
+    },
+}
+
+/// The nested computer's size.
+#[derive(Clone, Copy, Debug, Args)]
+struct Lab {
+    /// Memory of the nested computer, MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+    /// Memory of the privileged domain, MiB; guests get the rest
+    #[arg(long, default_value_t = 448)]
+    domain_memory: u32,
+    /// Processors of the nested computer; the privileged domain has one of them
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+}
+
+/// `cargo xtask xen-lab …`; the exit code.
+pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
+    let words = std::iter::once(OsString::from("xen-lab")).chain(arguments.iter().cloned());
+    match Cli::parse_from(words).task {
+        Task::Run { lab, with, guest, command } => {
+            let parts = parts::get()?;
+            let files = files(&parts, &with, guest)?;
+            let payload = payload::write(&files, &payload::script(&command)?)?;
+            boot::run(&parts, lab, payload, boot::Mode::Command)
+        }
+        Task::Shell { lab, with, guest } => {
+            let parts = parts::get()?;
+            let files = files(&parts, &with, guest)?;
+            let payload = payload::write(&files, "exec sh -i\n")?;
+            boot::run(&parts, lab, payload, boot::Mode::Terminal)
+        }
+    }
+}
+
+/// What is carried into the lab.
+fn files(parts: &parts::Parts, with: &[PathBuf], guest: bool) -> Result<Vec<payload::Entry>> {
+    let mut files = with.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
+    if guest {
+        files.extend(guest::entries(parts)?);
+    }
+    Ok(files)
+}
+
+/// `target/xen-lab`, made if missing.
+fn cache() -> Result<PathBuf> {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => PathBuf::from(target),
+        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
+    };
+    let cache = target.join("xen-lab");
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    cache.canonicalize().with_context(|| format!("cannot find {}", cache.display()))
+}
