@@ -77,6 +77,25 @@ impl Run<'_> {
             let base = self.lock.map(|lock| lock.base.clone()).unwrap_or_default();
             return Ok(Built { images, lock: self.new_lock(&orders, base) });
         }
+        self.build_with_larder(&work, &mut orders)
+    }
+
+    /// A root tree with the base's tools: any that is kept, else a new base.
+    pub(crate) fn tools(&self) -> Result<PathBuf, DepotError> {
+        let work = self.store.work("images", ScratchIn::MemoryIfPlenty)?;
+        let any = || roots::kept(self.store).map(|kept| kept.first().map(Root::tree));
+        if let Some(tree) = any()? {
+            return Ok(tree);
+        }
+        self.build_with_larder(&work, &mut [])?;
+        any()?.ok_or(DepotError::Stopped)
+    }
+
+    fn build_with_larder(
+        &self,
+        work: &Work,
+        orders: &mut [Order<'_>],
+    ) -> Result<Built, DepotError> {
         let fetcher = Fetcher::new(self.mirrors, CONNECTIONS)?;
         let dir = work.dir().join("flat");
         files::make_dir(&dir)?;
@@ -89,7 +108,7 @@ impl Run<'_> {
                 scope.spawn(|| larder.check_loop());
             }
             let _closing = Closing(&larder);
-            self.build(&work, &fetcher, &larder, &mut orders)
+            self.build(work, &fetcher, &larder, orders)
         })
     }
 

@@ -6,7 +6,7 @@ use crate::build::Run;
 use crate::store::Store;
 use crate::{
     Built, DepotError, Explanation, Lock, Loose, LooseRequest, Mirrors, PinnedPackage, Progress,
-    RoleImageRequest, explain, loose, uml,
+    RoleImageRequest, explain, linux, loose, qemu, uml,
 };
 
 /// The store of packages, root trees and images.
@@ -27,6 +27,39 @@ pub struct Uml {
     pub modules: PathBuf,
     /// The kernel's release, as `uname -r` in the guest.
     pub release: String,
+    /// The packages it was taken from.
+    pub packages: Vec<PinnedPackage>,
+}
+
+/// A kernel for machines that bring none of their own: QEMU's and Xen's guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linux {
+    /// The kernel as Debian delivers it, a bzImage.
+    pub image: PathBuf,
+    /// The same kernel unpacked, an ELF file with a PVH entry: an emulated machine
+    /// boots it a good deal faster.
+    pub vmlinux: PathBuf,
+    /// The module folder, not compressed, with its indexes (absolute, below the depot;
+    /// its last component is `release`).
+    pub modules: PathBuf,
+    /// A read-only ext4 file system labelled `gridgate-modules` that holds that folder
+    /// as `<release>/`. Everybody may read it.
+    pub modules_disk: PathBuf,
+    /// The kernel's release, as `uname -r` in the guest.
+    pub release: String,
+    /// The packages it was taken from.
+    pub packages: Vec<PinnedPackage>,
+}
+
+/// QEMU with what it needs to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// A tree that holds the program, its dynamic linker, libraries and firmware.
+    pub root: PathBuf,
+    /// The program, relative to `root`.
+    pub program: PathBuf,
+    /// QEMU's own version, such as `10.0.2`.
+    pub version: String,
     /// The packages it was taken from.
     pub packages: Vec<PinnedPackage>,
 }
@@ -84,6 +117,30 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Loose, DepotError> {
         loose::loose(&self.store, mirrors, request, progress)
+    }
+
+    /// Fetches or finds the kernel of QEMU's and Xen's guests. When the lock pins its
+    /// package and the depot holds it, the network is not used.
+    pub fn linux(
+        &self,
+        mirrors: &Mirrors,
+        lock: Option<&Lock>,
+        progress: &dyn Progress,
+    ) -> Result<Linux, DepotError> {
+        let (store, program) = (&self.store, self.chamber.as_path());
+        let tools = || Run { store, program, mirrors, requests: &[], lock, progress }.tools();
+        linux::linux(store, mirrors, lock, progress, program, &tools)
+    }
+
+    /// Fetches or finds QEMU. When the lock pins its packages and the depot holds it,
+    /// the network is not used.
+    pub fn qemu(
+        &self,
+        mirrors: &Mirrors,
+        lock: Option<&Lock>,
+        progress: &dyn Progress,
+    ) -> Result<Qemu, DepotError> {
+        qemu::qemu(&self.store, mirrors, lock, progress)
     }
 
     /// Tells what decides about an image, without building or downloading anything.

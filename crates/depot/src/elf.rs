@@ -1,6 +1,10 @@
-//! Takes debugging sections out of a kernel module (a relocatable 64-bit little-endian
+//! Looks into ELF files, and takes debugging sections out of a kernel module (a relocatable 64-bit little-endian
 //! ELF file). Section numbers stay, so symbols and relocations need no change: the
 //! debugging sections become empty null sections and the rest moves together.
+
+mod needed;
+
+pub(crate) use needed::needed;
 
 const HEADER: usize = 64;
 const SECTION: usize = 64;

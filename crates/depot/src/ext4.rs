@@ -19,6 +19,9 @@ const JOURNAL_MIB: u64 = 8;
 /// Room for inode tables, bitmaps, the table that allows growth, and first use.
 const SLACK: u64 = 64 << 20;
 
+/// Room for tables and indexes in a disk that is never written to.
+const MODULES_SLACK: u64 = 16 << 20;
+
 /// The size to which the file system can be grown while mounted, in blocks (1 TiB).
 const GROWTH_BLOCKS: u64 = (1 << 40) / BLOCK;
 
@@ -59,6 +62,39 @@ lazy_journal_init=1,assume_storage_prezeroed=1 -d /mnt/root /mnt/out/{IMAGE_FILE
         .bind(root, "root", Access::ReadOnly)
         .bind(out, "out", Access::Write);
     let failed = |source: ChamberError| DepotError::Chamber { subject: subject.to_owned(), source };
+    chamber.script(&script).map_err(failed)?;
+    Ok(())
+}
+
+/// Makes `<folder>/<file>`: a read-only file system labelled `gridgate-modules` of the kernel
+/// modules in `tree` (`lib/modules/<release>`), whose indexes are made first.
+pub(crate) fn make_modules_disk(
+    program: &Path,
+    tools: &Path,
+    folder: &Path,
+    tree: &Path,
+    release: &str,
+    file: &str,
+    key: &str,
+) -> Result<(), DepotError> {
+    let mut contents = Contents::default();
+    measure(tree, &mut contents).map_err(DepotError::io("read", tree))?;
+    let size = (contents.bytes + contents.bytes / 8 + MODULES_SLACK).next_multiple_of(1 << 20);
+    crate::files::need_space(folder, "make the modules disk", size)?;
+    let image = folder.join(file);
+    File::create(&image)
+        .and_then(|image| image.set_len(size))
+        .map_err(DepotError::io("make", &image))?;
+    let uuid = uuid(key);
+    let script = format!(
+        "depmod -b /mnt/out/tree {release}
+         mke2fs -q -F -t ext4 -b {BLOCK} -N {} -m 0 -L gridgate-modules -U {uuid} -O ^has_journal \
+         -E hash_seed={uuid},root_owner=0:0,nodiscard,assume_storage_prezeroed=1 \
+         -d /mnt/out/tree/usr/lib/modules /mnt/out/{file}",
+        contents.files + 256,
+    );
+    let chamber = Chamber::new(program, tools, Access::ReadOnly).bind(folder, "out", Access::Write);
+    let failed = |source| DepotError::Chamber { subject: "linux".to_owned(), source };
     chamber.script(&script).map_err(failed)?;
     Ok(())
 }

@@ -17,6 +17,8 @@
 //! | `roots/<key>/` | root trees: base and what the roles of a site share |
 //! | `images/<key>/` | `image.ext4` and `image.json`, its inputs; `pieces/` and `pieces.json`, the same compressed |
 //! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
+//! | `vmm/linux-<key>/` | Debian's cloud kernel, packed and not, its modules, and the modules disk |
+//! | `vmm/qemu-<key>/` | QEMU with its libraries and firmware |
 //! | `temp/` | what is being made; removed by the next run |
 
 mod apt;
@@ -31,12 +33,14 @@ mod elf;
 mod error;
 mod explain;
 mod ext4;
+mod extract;
 mod files;
 mod finish;
 mod hash;
 mod image;
 mod inputs;
 mod larder;
+mod linux;
 mod lock;
 mod loose;
 mod mirrors;
@@ -45,6 +49,7 @@ mod overlay_tar;
 mod pieces;
 mod progress;
 mod provision;
+mod qemu;
 mod recipe;
 mod role;
 mod roots;
@@ -57,7 +62,7 @@ mod uml;
 pub use archive::fetch::FetchError;
 pub use archive::keyring::SignatureError;
 pub use chamber::{ChamberError, chamber_main};
-pub use depot::{Depot, Uml};
+pub use depot::{Depot, Linux, Qemu, Uml};
 pub use error::DepotError;
 pub use image::{
     Built, Difference, Explanation, Input, Overlay, OverlayFile, OverlayLink, RoleImage,

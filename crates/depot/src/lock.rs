@@ -45,6 +45,10 @@ pub struct Lock {
     pub base: Vec<PinnedPackage>,
     /// Packages that the User Mode Linux kernel is taken from, sorted.
     pub uml: Vec<PinnedPackage>,
+    /// Packages that the kernel of other VMMs' guests is taken from, sorted.
+    pub linux: Vec<PinnedPackage>,
+    /// Packages that QEMU is taken from, sorted.
+    pub qemu: Vec<PinnedPackage>,
     /// Roles by name.
     pub roles: BTreeMap<String, RoleLock>,
 }
@@ -99,6 +103,10 @@ struct Document {
     base: Vec<String>,
     #[serde(default)]
     uml: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    linux: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    qemu: Vec<String>,
     #[serde(default)]
     roles: BTreeMap<String, RoleDocument>,
     #[serde(default)]
@@ -138,12 +146,20 @@ impl Lock {
             let packages = with_base(&base, find(&name, role.packages)?);
             roles.insert(name, RoleLock { requested: role.requested, packages });
         }
-        Ok(Lock { suite: document.suite, uml: find("uml", document.uml)?, base, roles })
+        Ok(Lock {
+            suite: document.suite,
+            uml: find("uml", document.uml)?,
+            linux: find("linux", document.linux)?,
+            qemu: find("qemu", document.qemu)?,
+            base,
+            roles,
+        })
     }
 
     /// The lock's text; equal locks give equal texts.
     pub fn to_text(&self) -> String {
-        let mut packages: BTreeSet<&PinnedPackage> = self.base.iter().chain(&self.uml).collect();
+        let sets = [&self.base, &self.uml, &self.linux, &self.qemu];
+        let mut packages: BTreeSet<&PinnedPackage> = sets.into_iter().flatten().collect();
         let mut roles = BTreeMap::new();
         for (name, role) in &self.roles {
             packages.extend(&role.packages);
@@ -158,6 +174,8 @@ impl Lock {
             suite: self.suite.clone(),
             base: references(&self.base),
             uml: references(&self.uml),
+            linux: references(&self.linux),
+            qemu: references(&self.qemu),
             roles,
             package: packages.into_iter().cloned().collect(),
         };
@@ -170,6 +188,16 @@ impl Lock {
     /// Notes the packages that the User Mode Linux kernel was taken from.
     pub fn set_uml(&mut self, packages: &[PinnedPackage]) {
         self.uml = sorted(packages.to_vec());
+    }
+
+    /// Notes the packages that the kernel of other VMMs' guests was taken from.
+    pub fn set_linux(&mut self, packages: &[PinnedPackage]) {
+        self.linux = sorted(packages.to_vec());
+    }
+
+    /// Notes the packages that QEMU was taken from.
+    pub fn set_qemu(&mut self, packages: &[PinnedPackage]) {
+        self.qemu = sorted(packages.to_vec());
     }
 
     /// A role's pins, if they were made for exactly these package names.
@@ -243,8 +271,9 @@ mod tests {
             packages: with_base(&base, names.iter().map(|n| package(n, version)).collect()),
         };
         let roles = [("a".to_owned(), role("3")), ("b".to_owned(), role("4"))];
-        let uml = vec![package("uml", "5")];
-        Lock { suite: "trixie".to_owned(), uml, roles: roles.into(), base }
+        let [uml, linux] = ["uml", "linux"].map(|name| vec![package(name, "5")]);
+        let qemu = vec![package("libc", "2"), package("qemu", "6")];
+        Lock { suite: "trixie".to_owned(), uml, linux, qemu, roles: roles.into(), base }
     }
 
     #[test]
@@ -257,6 +286,14 @@ mod tests {
         assert!(matches!(Lock::parse(&bad), Err(LockError::Version(2))));
         let bad = text.replace("\"x=3\"", "\"x=9\"");
         assert!(matches!(Lock::parse(&bad), Err(LockError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_lock_from_before_qemu_is_read_and_stays_as_it_was() {
+        let old = Lock { linux: Vec::new(), qemu: Vec::new(), ..lock(&BTreeSet::new()) };
+        let text = old.to_text();
+        assert!(!text.contains("linux") && !text.contains("qemu"), "{text}");
+        assert_eq!(Lock::parse(&text).unwrap(), old);
     }
 
     proptest! {

@@ -95,18 +95,73 @@ fn builds_checks_and_rebuilds(mirrors: &Mirrors) {
     let left = fs::read_dir(dir.path().join("temp")).unwrap().count();
     assert_eq!(left, 0, "temporary files are left");
     println!("locked rebuild, explanation, refusal: fine");
+    takes_out_a_kernel_and_qemu(&depot, dir.path(), mirrors, &nowhere);
+}
+
+/// Both are fetched once, and found again by the lock where there is no network.
+fn takes_out_a_kernel_and_qemu(depot: &Depot, dir: &Path, mirrors: &Mirrors, nowhere: &Mirrors) {
+    let linux = depot.linux(mirrors, None, &Heard::default()).unwrap();
+    let qemu = depot.qemu(mirrors, None, &Heard::default()).unwrap();
+    let mut lock = Lock::default();
+    lock.set_linux(&linux.packages);
+    lock.set_qemu(&qemu.packages);
+    let lock = Lock::parse(&lock.to_text()).unwrap();
+    let heard = Heard::default();
+    assert_eq!(depot.linux(nowhere, Some(&lock), &heard).unwrap(), linux);
+    assert_eq!(depot.qemu(nowhere, Some(&lock), &heard).unwrap(), qemu);
+    assert!(heard.0.into_inner().unwrap().is_empty());
+
+    let libraries = qemu.root.join("usr/lib/x86_64-linux-gnu");
+    let output = Command::new(qemu.root.join("usr/lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(&libraries)
+        .arg(qemu.root.join(&qemu.program))
+        .arg("--version")
+        .env_clear()
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stdout);
+    assert!(words.contains(&format!("version {}", qemu.version)), "{words} {output:?}");
+
+    let elf = fs::read(&linux.vmlinux).unwrap();
+    let banner = format!("Linux version {}", linux.release);
+    assert!(elf.windows(banner.len()).any(|part| part == banner.as_bytes()), "no {banner}");
+    assert!(linux.modules.join("kernel/drivers/block/virtio_blk.ko").is_file());
+    let index = fs::read_to_string(linux.modules.join("modules.dep")).unwrap();
+    assert!(index.contains("kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko"));
+    let disk = linux.modules_disk.file_name().unwrap().to_str().unwrap();
+    let text = in_chamber(
+        dir,
+        linux.modules_disk.parent().unwrap(),
+        &format!(
+            "e2fsck -fn /mnt/image/{disk} && dumpe2fs -h /mnt/image/{disk} && \
+             debugfs -R 'stat /{}/modules.dep.bin' /mnt/image/{disk}",
+            linux.release
+        ),
+    );
+    assert!(text.contains("gridgate-modules") && text.contains("Type: regular"), "{text}");
+    println!("kernel {} and QEMU {}: fine", linux.release, qemu.version);
 }
 
 /// Looks into the image with the e2fsprogs of the base root, in a chamber.
 fn check_image(depot: &Path, image: &RoleImage) {
     let meta = fs::metadata(&image.path).unwrap();
     assert!(meta.blocks() * 512 < meta.len(), "the image is not sparse");
-    let root = fs::read_dir(depot.join("roots")).unwrap().next().unwrap().unwrap().path();
     let folder = image.path.parent().unwrap();
     let script = "e2fsck -fn /mnt/image/image.ext4 && \
         debugfs -R 'cat /usr/lib/os-release' /mnt/image/image.ext4 && \
         debugfs -R 'stat /etc/role' /mnt/image/image.ext4 && \
         debugfs -R 'cat /var/lib/dpkg/status' /mnt/image/image.ext4 && hostname -f && ls /usr/sbin /etc";
+    let text = in_chamber(depot, folder, script);
+    assert!(text.contains("VERSION_CODENAME=trixie"), "{text}");
+    assert!(text.contains("Mode:  0600"), "{text}");
+    assert!(text.contains("Package: netbase\nStatus: install ok installed"), "netbase missing");
+    assert!(text.contains("chamber.gridgate.invalid"), "hostname -f does not answer");
+}
+
+/// What a script prints in a chamber of the base root, with `folder` at `/mnt/image`.
+fn in_chamber(depot: &Path, folder: &Path, script: &str) -> String {
+    let root = fs::read_dir(depot.join("roots")).unwrap().next().unwrap().unwrap().path();
     let output = Command::new("/proc/self/exe")
         .args(["chamber", "--read-only", "--root"])
         .arg(root.join("tree"))
@@ -115,10 +170,7 @@ fn check_image(depot: &Path, image: &RoleImage) {
         .args(["--", "/bin/sh", "-c", script])
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("VERSION_CODENAME=trixie"), "{text}");
-    assert!(text.contains("Mode:  0600"), "{text}");
-    assert!(text.contains("Package: netbase\nStatus: install ok installed"), "netbase missing");
-    assert!(text.contains("chamber.gridgate.invalid"), "hostname -f does not answer");
+    text
 }
