@@ -211,6 +211,9 @@ pub struct NodeStatus {
     pub uptime_ms: Option<u64>,
     /// From launch to the first moment all checks passed, milliseconds.
     pub ready_ms: Option<u64>,
+    /// From launch to the agent's first word, milliseconds; none when this daemon did not hear it.
+    #[serde(default)]
+    pub first_word_ms: Option<u64>,
     /// Guest memory in use, bytes.
     pub memory_used: Option<u64>,
     /// Memory the profile gives the node, bytes.

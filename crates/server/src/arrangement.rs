@@ -32,6 +32,16 @@ impl Arrangement {
         }
     }
 
+    /// What an engine has when nothing is said.
+    pub fn plain(engine: Engine) -> Arrangement {
+        match engine {
+            Engine::Uml => Arrangement::Uml(Security::default()),
+            Engine::Kvm => Arrangement::Kvm(Hardware::default()),
+            Engine::Tcg => Arrangement::Tcg(Hardware::default()),
+            Engine::Xen => Arrangement::Xen(Guest::default()),
+        }
+    }
+
     /// What a machine was started with.
     pub fn of(vmm: &VmmSpec) -> Arrangement {
         match vmm {

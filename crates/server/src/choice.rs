@@ -90,6 +90,13 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether a node can be put there unasked.
+    pub fn counted_on(&self, engine: Engine) -> bool {
+        matches!(self.of(engine), Standing::Proven | Standing::Likely)
+    }
+}
+
 /// What the host lacks for an engine, without trying.
 pub fn lacking(engine: Engine, ground: &Ground) -> Option<&'static str> {
     match engine {
@@ -127,9 +134,7 @@ pub fn choose(node: &CompiledNode, before: Before, known: &Known) -> Result<Choi
     if let Some(engine) = before.started.filter(&usable) {
         return Ok(choice(engine, Some("as last time".into())));
     }
-    let counted_on =
-        |engine: &&Engine| matches!(known.of(**engine), Standing::Proven | Standing::Likely);
-    match allowed.iter().find(counted_on) {
+    match allowed.iter().find(|engine| known.counted_on(**engine)) {
         Some(engine) => Ok(choice(*engine, Some(reason(*engine, &allowed, known)))),
         None => Err(format!(
             "nothing works here that could run it: {}",

@@ -107,6 +107,16 @@ pub fn lock(dir: &SiteDir) -> Result<Option<Lock>, Failure> {
     }
 }
 
+/// Writes a site's lock when it is another one.
+pub fn store_lock(dir: &SiteDir, old: Option<&Lock>, new: &Lock) -> Result<(), Failure> {
+    let text = new.to_text();
+    if old.is_some_and(|old| old.to_text() == text) {
+        return Ok(());
+    }
+    write_atomic(&dir.lock(), text.as_bytes())
+        .map_err(|e| caused(ErrorKind::Host, "site.lock could not be written", &e))
+}
+
 /// Builds or finds the images of the named nodes. Blocking.
 pub fn build(
     depot: &Depot,
@@ -123,14 +133,13 @@ pub fn build(
         .role_images(mirrors, &requests, lock.as_ref(), &Reporter::new(task.clone()))
         .map_err(|e| build_failure(&e, wanted))?;
     let mut new = built.lock;
-    if let Some(uml) = vmms.uml() {
-        new.set_uml(&uml.packages);
+    if let Some(old) = &lock {
+        // What another VMM was pinned to for a node that is elsewhere now stays pinned.
+        new.set_qemu(&old.qemu);
+        new.set_linux(&old.linux);
     }
-    let text = new.to_text();
-    if lock.is_none_or(|lock| lock.to_text() != text) {
-        write_atomic(&dir.lock(), text.as_bytes())
-            .map_err(|e| caused(ErrorKind::Host, "site.lock could not be written", &e))?;
-    }
+    vmms.pin(&mut new);
+    store_lock(dir, lock.as_ref(), &new)?;
     let mut by_node = BTreeMap::new();
     for (group, image) in groups.iter().zip(built.images) {
         let image = Arc::new(image);

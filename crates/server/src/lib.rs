@@ -33,6 +33,7 @@ mod observe;
 mod overlay;
 mod plan;
 mod present;
+pub mod probing;
 mod services;
 mod site;
 mod stop;

@@ -137,6 +137,7 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
         Some(heard) => {
             let list = status.staying.published_packages.as_deref();
             let judged = judge(&heard, status.published.as_deref(), list);
+            status.first_word_ms = since.checked_sub(heard.since_first.as_millis() as u64);
             tell(status, heard.report);
             judged
         }
@@ -214,6 +215,7 @@ fn blank(node: &CompiledNode) -> NodeStatus {
         applied: None,
         uptime_ms: None,
         ready_ms: None,
+        first_word_ms: None,
         memory_used: None,
         memory: node.memory,
         host_memory: None,

@@ -17,7 +17,7 @@ use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction,
 
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::host;
-use crate::images::{self, Images, Installed};
+use crate::images::{self, Images, Installed, Reporter};
 use crate::launch;
 use crate::observe::{self, Found};
 use crate::plan;
@@ -152,7 +152,9 @@ async fn software(
         let depot = images::depot(&site.home.depot())?;
         let mirrors =
             images::mirrors(flag.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
-        let vmms = Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)?;
+        let lock = images::lock(&site.dir)?;
+        let reporter = Reporter::new(task.clone());
+        let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &reporter)?;
         let built = if needs.images {
             Some(images::build(&depot, &mirrors, &site.dir, &wanted, &vmms, &task)?)
         } else {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gridgate_depot::{Depot, Mirrors, Uml};
+use gridgate_depot::{Depot, DepotError, Linux, Lock, Mirrors, Progress, Qemu, Uml};
 use gridgate_machine::VmmSpec;
 use gridgate_protocol::site_api::ErrorKind;
 
@@ -24,6 +24,8 @@ use crate::wanted::Wanted;
 #[derive(Clone, Debug, Default)]
 pub struct Vmms {
     uml: Option<Arc<Uml>>,
+    qemu: Option<Arc<Qemu>>,
+    linux: Option<Arc<Linux>>,
 }
 
 /// What a task needs of them.
@@ -33,6 +35,13 @@ pub struct Needs {
     pub launches: BTreeSet<Engine>,
     /// Whether role images are built.
     pub images: bool,
+}
+
+fn kept<T>(found: Result<T, DepotError>, what: &str) -> Result<Arc<T>, Failure> {
+    found.map(Arc::new).map_err(|e| {
+        caused(ErrorKind::Host, format!("{what} could not be fetched"), &e)
+            .hint("what was fetched is kept: the same command goes on from there")
+    })
 }
 
 /// Where missing packages may come from.
@@ -59,7 +68,14 @@ impl Vmms {
             let depot = images::depot(&site.home.depot())?;
             let (flag, profile) = (sources.mirror.as_deref(), wanted.site.mirror.as_deref());
             let mirrors = images::mirrors(flag, profile, &sources.environment).unwrap_or_default();
-            Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)
+            let lock = images::lock(&site.dir)?;
+            let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &Reporter::new(task))?;
+            if let Some(old) = &lock {
+                let mut new = old.clone();
+                vmms.pin(&mut new);
+                images::store_lock(&site.dir, lock.as_ref(), &new)?;
+            }
+            Ok(vmms)
         })
         .await?
     }
@@ -68,28 +84,69 @@ impl Vmms {
     pub fn fetch(
         depot: &Depot,
         mirrors: &Mirrors,
-        dir: &SiteDir,
+        lock: Option<&Lock>,
         needs: &Needs,
-        task: &Arc<Task>,
+        progress: &dyn Progress,
     ) -> Result<Vmms, Failure> {
         let mut vmms = Vmms::default();
-        let uml = needs.launches.contains(&Engine::Uml);
-        if uml || needs.images {
-            let lock = images::lock(dir)?;
-            let found = depot.uml(mirrors, lock.as_ref(), &Reporter::new(task.clone()));
-            vmms.uml = Some(Arc::new(found.map_err(|e| {
-                caused(ErrorKind::Host, "the User Mode Linux kernel could not be fetched", &e)
-                    .hint("what was fetched is kept: `gridgate up` goes on from there")
-            })?));
+        if needs.images || needs.launches.contains(&Engine::Uml) {
+            let found = depot.uml(mirrors, lock, progress);
+            vmms.uml = Some(kept(found, "the User Mode Linux kernel")?);
+        }
+        if needs.launches.iter().any(|engine| engine.vmm() == "qemu") {
+            vmms.qemu = Some(kept(depot.qemu(mirrors, lock, progress), "QEMU")?);
+        }
+        if needs.launches.iter().any(|engine| *engine != Engine::Uml) {
+            let found = depot.linux(mirrors, lock, progress);
+            vmms.linux = Some(kept(found, "the kernel of QEMU's and Xen's guests")?);
         }
         Ok(vmms)
     }
 
-    /// What the depot holds already; asks nobody.
+    /// What the depot holds already of a site's locked VMMs; asks nobody.
     pub fn present(depot: &Depot, dir: &SiteDir) -> Vmms {
         let lock = images::lock(dir).ok().flatten();
-        let uml = depot.uml(&Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent);
-        Vmms { uml: uml.ok().map(Arc::new) }
+        let (nowhere, lock, silent) = (Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent);
+        Vmms {
+            uml: depot.uml(&nowhere, lock, silent).ok().map(Arc::new),
+            qemu: depot.qemu(&nowhere, lock, silent).ok().map(Arc::new),
+            linux: depot.linux(&nowhere, lock, silent).ok().map(Arc::new),
+        }
+    }
+
+    /// Pins in a lock what is at hand.
+    pub fn pin(&self, lock: &mut Lock) {
+        if let Some(uml) = &self.uml {
+            lock.set_uml(&uml.packages);
+        }
+        if let Some(qemu) = &self.qemu {
+            lock.set_qemu(&qemu.packages);
+        }
+        if let Some(linux) = &self.linux {
+            lock.set_linux(&linux.packages);
+        }
+    }
+
+    /// What is here or there.
+    pub fn or(self, other: Vmms) -> Vmms {
+        Vmms {
+            uml: self.uml.or(other.uml),
+            qemu: self.qemu.or(other.qemu),
+            linux: self.linux.or(other.linux),
+        }
+    }
+
+    /// The packages that an engine would run from, `name version`; none when they are not at hand.
+    pub fn packages(&self, engine: Engine) -> Option<Vec<String>> {
+        let pins = match engine {
+            Engine::Uml => vec![&self.uml.as_ref()?.packages],
+            Engine::Kvm | Engine::Tcg => {
+                vec![&self.qemu.as_ref()?.packages, &self.linux.as_ref()?.packages]
+            }
+            Engine::Xen => vec![&self.linux.as_ref()?.packages],
+        };
+        let pins = pins.into_iter().flatten();
+        Some(pins.map(|pin| format!("{} {}", pin.name, pin.version)).collect())
     }
 
     /// User-Mode Linux, if it is at hand.

@@ -1,10 +1,14 @@
 //! `gridgate doctor`: what this host has and lacks.
 
+mod engines;
 mod probe;
 
 use clap::Args;
 use gridgate_protocol::site_api::ErrorKind;
+use gridgate_server::probing::Effort;
 use serde::Serialize;
+
+use crate::commands::up::environment;
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::settings::Settings;
@@ -12,15 +16,22 @@ use crate::show::table::{Align, Cell, Table};
 use crate::show::{Paint, Style, screen};
 
 /// What this host has and lacks, and the commands that mend it
+///
+/// Every VMM that is in the depot is tried: it boots a kernel. A result is kept, and counts until the host
+/// changes; --fresh fetches what is missing and tries all anew.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   gridgate doctor          exit code 3 when something needed is missing
+  gridgate doctor --fresh  fetch and try every VMM, whatever was found before
   gridgate doctor --json   for programs; see docs/cli.md")]
 pub struct Doctor {
     /// Debian mirror to look at instead of the one found
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Fetch the VMMs that are missing, and try all anew
+    #[arg(long)]
+    fresh: bool,
 }
 
 /// How one thing stands.
@@ -46,12 +57,22 @@ pub struct Finding {
     pub seen: String,
     /// What to do, when something is to be done.
     pub mend: Option<String>,
+    /// Of a VMM: what its probe came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<engines::Probe>,
 }
 
 impl Doctor {
     /// Runs the command.
     pub fn run(self, settings: &Settings) -> Outcome {
-        let findings = probe::all(&settings.home, self.mirror.as_deref());
+        let mut findings = probe::all(&settings.home, self.mirror.as_deref());
+        findings.extend(engines::all(&engines::Asked {
+            home: &settings.home,
+            mirror: self.mirror.as_deref(),
+            environment: environment(),
+            effort: if self.fresh { Effort::Fresh } else { Effort::Usual },
+            say: !settings.json && !settings.quiet,
+        }));
         if settings.json {
             screen::json(&findings);
         } else {
@@ -93,12 +114,19 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_its_cure() {
         let findings = [
-            Finding { name: "root", verdict: Verdict::Ok, seen: "yes".into(), mend: None },
+            Finding {
+                name: "root",
+                verdict: Verdict::Ok,
+                seen: "yes".into(),
+                mend: None,
+                probe: None,
+            },
             Finding {
                 name: "taps",
                 verdict: Verdict::Missing,
                 seen: "no /dev/net/tun".into(),
                 mend: Some("modprobe tun".into()),
+                probe: None,
             },
         ];
         assert_eq!(

@@ -28,6 +28,7 @@ fn node(name: &str, role: &str, last: u8, state: NodeState) -> NodeStatus {
         applied: Some("3f2a9c0d11223344".into()),
         uptime_ms: Some(61_000),
         ready_ms: Some(5_730),
+        first_word_ms: None,
         memory_used: Some(84 << 20),
         memory: 256 << 20,
         host_memory: Some(179 << 20),

@@ -23,6 +23,7 @@ fn node(name: &str, role: &str) -> NodeStatus {
         applied: Some("3f2a9c0d11223344".into()),
         uptime_ms: Some(9_000),
         ready_ms: Some(5_700),
+        first_word_ms: None,
         memory_used: Some(84 << 20),
         memory: 256 << 20,
         host_memory: None,

@@ -30,6 +30,7 @@ struct Link {
     packages: Option<PackageList>,
     report: Option<Report>,
     heard: Option<Instant>,
+    first: Option<Instant>,
     queue: Vec<RunRequest>,
     running: HashMap<u64, oneshot::Sender<RunResult>>,
     looks: Vec<DriftRequest>,
@@ -51,6 +52,8 @@ pub struct Heard {
     pub report: Report,
     /// Whether it is still in touch.
     pub silent: bool,
+    /// Since its first report in this launch.
+    pub since_first: Duration,
 }
 
 impl Links {
@@ -94,6 +97,7 @@ impl Links {
         if let Some(link) = self.nodes().get_mut(node) {
             link.report = None;
             link.heard = None;
+            link.first = None;
             link.queue.clear();
             link.running.clear();
             link.looks.clear();
@@ -138,6 +142,7 @@ impl Links {
     pub fn report(&self, node: &str, report: Report) {
         if let Some(link) = self.nodes().get_mut(node) {
             link.heard = Some(Instant::now());
+            link.first = link.first.or(link.heard);
             link.report = Some(report);
         }
         self.changed();
@@ -149,6 +154,7 @@ impl Links {
         let link = nodes.get(node)?;
         Some(Heard {
             report: link.report.clone()?,
+            since_first: link.first.map_or(Duration::ZERO, |at| at.elapsed()),
             silent: link.heard.is_none_or(|at| at.elapsed() > SILENT_AFTER),
         })
     }

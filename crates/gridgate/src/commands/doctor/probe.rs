@@ -32,21 +32,26 @@ pub fn all(home: &Path, mirror: Option<&str>) -> Vec<Finding> {
         reflink(home),
         memory(),
         packages(mirror),
-        kvm(),
         ssh(),
     ]
 }
 
 fn ok(name: &'static str, seen: impl Into<String>) -> Finding {
-    Finding { name, verdict: Verdict::Ok, seen: seen.into(), mend: None }
+    Finding { name, verdict: Verdict::Ok, seen: seen.into(), mend: None, probe: None }
 }
 
 fn missing(name: &'static str, seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-    Finding { name, verdict: Verdict::Missing, seen: seen.into(), mend: Some(mend.into()) }
+    Finding {
+        name,
+        verdict: Verdict::Missing,
+        seen: seen.into(),
+        mend: Some(mend.into()),
+        probe: None,
+    }
 }
 
 fn optional(name: &'static str, seen: impl Into<String>) -> Finding {
-    Finding { name, verdict: Verdict::Optional, seen: seen.into(), mend: None }
+    Finding { name, verdict: Verdict::Optional, seen: seen.into(), mend: None, probe: None }
 }
 
 fn root() -> Finding {
@@ -215,14 +220,6 @@ fn packages(mirror: Option<&str>) -> Finding {
             error.to_string(),
             "gridgate up --mirror http://HOST/debian, or GRIDGATE_MIRROR; a filled depot needs none",
         ),
-    }
-}
-
-fn kvm() -> Finding {
-    if Path::new("/dev/kvm").exists() {
-        ok("KVM", "/dev/kvm (User-Mode Linux does not need it)")
-    } else {
-        optional("KVM", "no /dev/kvm; User-Mode Linux does not need it")
     }
 }
 
