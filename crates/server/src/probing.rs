@@ -74,12 +74,16 @@ pub fn look(
 
 /// What `vmm = "auto"` comes to on this host: for a node with one CPU, and for one with several.
 pub fn best(home: &Path) -> (Option<Engine>, Option<Engine>) {
+    let usable = usable(home);
+    let many = usable.iter().copied().find(|engine| *engine != Engine::Uml);
+    (usable.first().copied(), many)
+}
+
+/// Those that a node can be put on unasked, best first.
+pub fn usable(home: &Path) -> Vec<Engine> {
     let verdicts = Verdicts::load(&Home::new(home));
     let known = Known::new(&Ground::now(), &verdicts, Timestamp::now());
-    let counted_on = |engine: &Engine| known.counted_on(*engine);
-    let one = Engine::ALL.into_iter().find(counted_on);
-    let many = Engine::ALL.into_iter().filter(|engine| *engine != Engine::Uml).find(counted_on);
-    (one, many)
+    Engine::ALL.into_iter().filter(|engine| known.counted_on(*engine)).collect()
 }
 
 fn one(

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use gridgate_protocol::site_api::{AcceleratorName, VmmName};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -32,29 +33,26 @@ impl Engine {
     /// speed; User-Mode Linux computes as fast but pays for each system call; emulation pays for everything.
     pub const ALL: [Engine; 4] = [Engine::Xen, Engine::Kvm, Engine::Uml, Engine::Tcg];
 
-    /// The VMM, as a profile names it.
-    pub fn vmm(self) -> &'static str {
+    /// VMM and accelerator, as a request names them.
+    pub fn names(self) -> (VmmName, Option<AcceleratorName>) {
         match self {
-            Engine::Xen => "xen",
-            Engine::Kvm | Engine::Tcg => "qemu",
-            Engine::Uml => "uml",
+            Engine::Xen => (VmmName::Xen, None),
+            Engine::Kvm => (VmmName::Qemu, Some(AcceleratorName::Kvm)),
+            Engine::Uml => (VmmName::Uml, None),
+            Engine::Tcg => (VmmName::Qemu, Some(AcceleratorName::Tcg)),
         }
     }
 
-    /// The accelerator, as a profile names it.
-    pub fn accelerator(self) -> Option<&'static str> {
-        match self {
-            Engine::Kvm => Some("kvm"),
-            Engine::Tcg => Some("tcg"),
-            Engine::Xen | Engine::Uml => None,
-        }
+    /// The VMM, as a profile names it.
+    pub fn vmm(self) -> &'static str {
+        self.names().0.word()
     }
 }
 
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.accelerator() {
-            Some(accelerator) => write!(f, "{} ({accelerator})", self.vmm()),
+        match self.names().1 {
+            Some(accelerator) => write!(f, "{} ({})", self.vmm(), accelerator.word()),
             None => f.write_str(self.vmm()),
         }
     }

@@ -1,5 +1,6 @@
 //! `gridgate doctor`: what this host has and lacks.
 
+mod bench;
 mod engines;
 mod probe;
 
@@ -24,6 +25,7 @@ use crate::show::{Paint, Style, screen};
 Examples:
   gridgate doctor          exit code 3 when something needed is missing
   gridgate doctor --fresh  fetch and try every VMM, whatever was found before
+  gridgate doctor --bench  measure a small node's start on every VMM that works here
   gridgate doctor --json   for programs; see docs/cli.md")]
 pub struct Doctor {
     /// Debian mirror to look at instead of the one found
@@ -32,6 +34,13 @@ pub struct Doctor {
     /// Fetch the VMMs that are missing, and try all anew
     #[arg(long)]
     fresh: bool,
+    /// Measure a node's start and the VMM's own memory, on every VMM that works here
+    #[arg(long)]
+    bench: bool,
+    /// With --bench: how many starts on each
+    #[arg(long, default_value_t = 3, value_name = "N", requires = "bench")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 /// How one thing stands.
@@ -73,6 +82,9 @@ impl Doctor {
             effort: if self.fresh { Effort::Fresh } else { Effort::Usual },
             say: !settings.json && !settings.quiet,
         }));
+        if self.bench {
+            return bench::run(settings, self.rounds, self.mirror);
+        }
         if settings.json {
             screen::json(&findings);
         } else {
