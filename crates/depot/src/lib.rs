@@ -74,4 +74,5 @@ pub use mirrors::{MirrorError, Mirrors};
 pub use overlay_tar::{overlay_release, write_overlay};
 pub use pieces::{ImagePiece, ImagePieces, PieceFound};
 pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};
+pub use provision::Provision;
 pub use recipe::{Recipe, RecipeFile, recipe};

@@ -24,6 +24,15 @@ use crate::progress::{DepotEvent, Progress, Stage, Unit};
 use crate::stage::Timer;
 use crate::store::Store;
 
+/// Packages that are ready to be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provision {
+    /// In the order in which they are best installed.
+    pub order: Vec<PinnedPackage>,
+    /// What they take when they are unpacked, bytes, as they say themselves.
+    pub unpacked: u64,
+}
+
 impl Depot {
     /// Sees to it that all of `pins` are stored and are what they are pinned as; what is missing or damaged is
     /// downloaded. Gives them in the order in which they are best installed. When all are there and whole, the
@@ -33,7 +42,7 @@ impl Depot {
         mirrors: &Mirrors,
         pins: &[PinnedPackage],
         progress: &dyn Progress,
-    ) -> Result<Vec<PinnedPackage>, DepotError> {
+    ) -> Result<Provision, DepotError> {
         let store = self.store();
         let total = pins.len() as u64;
         let timer = Timer::start(progress, "packages", Stage::Check, format!("{total} packages"));
@@ -56,7 +65,12 @@ impl Depot {
         }
         let read = |pin: &PinnedPackage| deb::control(pin, &store.path(&pin.sha256));
         let controls = in_parallel(cores(), pins, &read)?;
-        Ok(ordered(pins, &controls))
+        let size = |control: &String| -> u64 {
+            let size = Paragraph::new(control).get("Installed-Size");
+            size.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
+        };
+        let unpacked = controls.iter().map(size).sum();
+        Ok(Provision { order: ordered(pins, &controls), unpacked })
     }
 }
 

@@ -35,7 +35,7 @@ pub use clone::Method;
 pub use create::{Created, create};
 pub use error::DiskError;
 pub use layout::{DataPartition, DiskPlan};
-pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed};
+pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed, write_seed_archive};
 pub use space::check_space;
 pub use table::{DiskInfo, Partition, PartitionKind, grow, inspect};
 

@@ -75,6 +75,52 @@ pub fn write_seed(disk: &Path, entries: &[SeedEntry]) -> Result<SeedChange, Disk
     Ok(SeedChange::Written { bytes: written })
 }
 
+/// The same archive as a stream: what [`write_seed`] would put at byte 0 of the partition.
+pub fn write_seed_archive(entries: &[SeedEntry], out: &mut dyn Write) -> Result<(), DiskError> {
+    let opened = entries.iter().map(Opened::new).collect::<Result<Vec<_>, _>>()?;
+    let needed = archive_length(&opened);
+    let stream = Path::new("(a stream)");
+    let mut out = Counting { out, written: 0 };
+    let mut archive = tar::Builder::new(&mut out);
+    append(&mut archive, opened, stream)?;
+    archive.into_inner().map_err(fault("write the seed of", stream))?;
+    let padding = usize::try_from(needed.saturating_sub(out.written)).unwrap_or(usize::MAX);
+    out.write_all(&vec![0; padding]).map_err(fault("write the seed of", stream))
+}
+
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    entries: Vec<Opened<'_>>,
+    disk: &Path,
+) -> Result<(), DiskError> {
+    for mut entry in entries {
+        let header = entry.header.clone();
+        archive.append(&header, &mut entry).map_err(fault("write the seed of", disk))?;
+        if entry.left > 0 {
+            return Err(entry.entry.unusable("it became shorter while it was read"));
+        }
+    }
+    Ok(())
+}
+
+/// Knows how much was written.
+struct Counting<'a> {
+    out: &'a mut dyn Write,
+    written: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 fn seed_partition(file: &File, disk: &Path) -> Result<Partition, DiskError> {
     let size = file.metadata().map_err(fault("ask for the size of", disk))?.len();
     let partitions = Table::read(file, size, disk)?.partitions(size, disk)?;
@@ -97,13 +143,7 @@ fn write_archive(
 ) -> Result<u64, DiskError> {
     let start = writer.position;
     let mut archive = tar::Builder::new(BufWriter::with_capacity(CHUNK, writer));
-    for mut entry in entries {
-        let header = entry.header.clone();
-        archive.append(&header, &mut entry).map_err(fault("write the seed of", disk))?;
-        if entry.left > 0 {
-            return Err(entry.entry.unusable("it became shorter while it was read"));
-        }
-    }
+    append(&mut archive, entries, disk)?;
     let mut writer = archive.into_inner().map_err(fault("write the seed of", disk))?;
     writer.flush().map_err(fault("write the seed of", disk))?;
     let end = start + length;

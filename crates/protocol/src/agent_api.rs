@@ -62,10 +62,6 @@ pub struct Identity {
     pub ca: String,
     /// Bearer token, hex.
     pub token: String,
-    /// The host's clock when this was written, seconds since 1970: only for an installer, whose machine's clock may
-    /// be years off, so that it can believe the server's certificate. It is never later than now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock: Option<i64>,
 }
 
 /// A node profile and its version.

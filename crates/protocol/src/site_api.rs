@@ -12,6 +12,8 @@
 //! | `POST /v1/sites/{site}/check` | – | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/{start,stop,restart,kill}` | [`DownRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/convert` | [`ConvertRequest`] | events |
+//! | `POST /v1/sites/{site}/nodes/{node}/install` | [`InstallRequest`] | events |
+//! | `GET /v1/sites/{site}/nodes/{node}/installations` | – | list of `install_api::InstallRecord` |
 //! | `GET /v1/sites/{site}/nodes/{node}/profile` | – | `agent_api::PublishedProfile` |
 //! | `GET /v1/sites/{site}/nodes/{node}/image` | – | [`ImageExplanation`] |
 //! | `GET /v1/sites/{site}/nodes/{node}/access` | – | [`Access`] |
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent_api::{HealthReport, ResourceReport};
 use crate::drift::Staying;
+use crate::install_api::Method;
 
 /// Who answers on the socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +137,23 @@ pub struct ConvertRequest {
     pub write: bool,
     /// Seconds for a graceful stop before the machine is killed; default 30.
     pub limit_s: Option<u32>,
+    /// Debian mirror given on the command line.
+    pub mirror: Option<String>,
+    /// What the client's environment says of mirror and proxies.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Have a node install itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// How; none: by image, or as the installation that is resumed.
+    pub method: Option<Method>,
+    /// Data partitions whose content may be lost.
+    pub wipe_data: Vec<String>,
+    /// Go on with the one that is unfinished.
+    pub resume: bool,
+    /// The site's profile; none: as it was last brought up.
+    pub source: Option<SiteSource>,
     /// Debian mirror given on the command line.
     pub mirror: Option<String>,
     /// What the client's environment says of mirror and proxies.

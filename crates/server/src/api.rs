@@ -12,22 +12,23 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::site_api::{
-    ConvertRequest, DownRequest, ErrorKind, Event, ImageExplanation, RunCommand, SiteStatus,
-    SiteSummary, UpRequest,
+    ConvertRequest, DownRequest, ErrorKind, Event, ImageExplanation, InstallRequest, RunCommand,
+    SiteStatus, SiteSummary, UpRequest,
 };
 use sha2::{Digest, Sha256};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::daemon::Daemon;
-use crate::failure::{Failure, failure};
+use crate::failure::{Failure, Hint, failure};
 use crate::images::Installed;
+use crate::install::record;
 use crate::observe::{self, Found};
 use crate::site::Site;
 use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{access, checks, convert, drift, images, stop, up, wanted};
+use crate::{access, checks, convert, drift, images, installing, stop, up, wanted};
 
 /// Largest request, bytes: a site profile with its components.
 const BODY_LIMIT: usize = 16 << 20;
@@ -66,6 +67,8 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sites/{site}/down", post(down))
         .route("/v1/sites/{site}/destroy", post(destroy))
         .route("/v1/sites/{site}/check", post(check))
+        .route("/v1/sites/{site}/nodes/{node}/install", post(install))
+        .route("/v1/sites/{site}/nodes/{node}/installations", get(installations))
         .route("/v1/sites/{site}/nodes/{node}/profile", get(profile))
         .route("/v1/sites/{site}/nodes/{node}/image", get(image))
         .route("/v1/sites/{site}/nodes/{node}/access", get(node_access))
@@ -234,6 +237,54 @@ async fn node_task(
         }
         _ => up::start_node(site, wanted, node, task).await,
     }
+}
+
+async fn install(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+    Json(request): Json<InstallRequest>,
+) -> Answer {
+    let site = match request.source.clone() {
+        Some(source) => {
+            let profile = blocking(move || wanted::check(&source)).await??;
+            if profile != name {
+                let what = format!("the profile is of site {profile}, not of {name}");
+                return Err(failure(ErrorKind::Input, what).into());
+            }
+            daemon.site_or_new(&name)
+        }
+        None => known_node(&daemon, &name, &node)?.0,
+    };
+    let title = format!("install {node}");
+    let under_way = site.task().filter(|task| task.name == title);
+    let key = match (&under_way, request.resume) {
+        (Some(task), true) => task.request.clone(),
+        (Some(task), false) => return Err(held(&site, &node, task).into()),
+        (None, _) => request_key(&request),
+    };
+    begin(&site, &title, key, move |site, task| async move {
+        installing::run(&site, &node, request, &task).await
+    })
+}
+
+/// A node installs itself once at a time.
+fn held(site: &Site, node: &str, task: &Task) -> Failure {
+    let seconds = task.millis() / 1000;
+    let which = site.installations.look(node).map_or(String::new(), |look| {
+        let record = look.record;
+        format!(", installation {} begun {}", record.number, record.begun)
+    });
+    let what = format!("{node} is being installed already: `{}` for {seconds} s{which}", task.name);
+    failure(ErrorKind::Busy, what).hint(format!("`gridgate install {node} --resume` watches it"))
+}
+
+async fn installations(
+    State(daemon): State<Arc<Daemon>>,
+    Path((name, node)): Path<(String, String)>,
+) -> Answer {
+    let (site, _) = known_node(&daemon, &name, &node)?;
+    let records = blocking(move || record::all(&site.dir.node(&node))).await?;
+    Ok(Json(records).into_response())
 }
 
 /// Starts a task, or joins the equal one under way, and streams its events.

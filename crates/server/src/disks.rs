@@ -11,13 +11,14 @@ use gridgate_protocol::site_api::ErrorKind;
 use rustix::fs::{Gid, Uid};
 use sha2::{Digest, Sha256};
 
-use crate::failure::{Failure, Hint, caused};
+use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{NodeDir, private_dir, write_atomic};
+use crate::site::Site;
 use crate::task::Stage;
 use crate::wanted::Wanted;
 
 /// Size of the seed partition, bytes: room for the agent's binary and what it may grow to.
-const SEED_SIZE: u64 = 64 << 20;
+pub const SEED_SIZE: u64 = 64 << 20;
 
 /// What a node's disk is made of.
 pub fn plan(dir: &NodeDir, node: &CompiledNode, image: &RoleImage, uid: u32) -> DiskPlan {
@@ -91,17 +92,9 @@ pub fn token(dir: &NodeDir) -> Result<String, Failure> {
     }
 }
 
-/// Writes the node's identity and the agent to its disk's seed partition. The machine must not run. Blocking.
-pub fn write_seed(
-    dir: &NodeDir,
-    node: &CompiledNode,
-    wanted: &Wanted,
-    ca: &str,
-) -> Result<(), Failure> {
-    let fault = |e: &dyn std::error::Error| {
-        caused(ErrorKind::Host, format!("{}'s seed could not be written", node.name), e)
-    };
-    let identity = Identity {
+/// Who a node is, for its seed or, with a one-time token, for its installer.
+pub fn identity(node: &CompiledNode, wanted: &Wanted, ca: &str, token: String) -> Identity {
+    Identity {
         site: wanted.site.name.clone(),
         node: node.name.clone(),
         domain: wanted.site.domain.clone(),
@@ -111,10 +104,19 @@ pub fn write_seed(
         server: wanted.site.server,
         port: PORT,
         ca: ca.to_owned(),
-        token: token(dir)?,
-        clock: None,
-    };
-    let identity = serde_json::to_vec_pretty(&identity).map_err(|e| fault(&e))?;
+        token,
+    }
+}
+
+/// What a node's seed partition holds.
+fn seed_entries(
+    dir: &NodeDir,
+    node: &CompiledNode,
+    wanted: &Wanted,
+    ca: &str,
+) -> Result<Vec<SeedEntry>, Failure> {
+    let identity = serde_json::to_vec_pretty(&identity(node, wanted, ca, token(dir)?));
+    let identity = identity.map_err(|e| seed_fault(&node.name, &e))?;
     let agent = crate::daemon::executable();
     let stamp = format!(
         "{}-{}\n",
@@ -122,13 +124,56 @@ pub fn write_seed(
         hex::encode(&Sha256::digest(&identity)[..16])
     );
     let entry = |name: &str, mode, source| SeedEntry { name: name.into(), mode, source };
-    let entries = [
+    Ok(vec![
         entry(gridgate_agent::image::SEED_CHECKSUM, 0o600, SeedSource::Bytes(stamp.into_bytes())),
         entry(SEED_IDENTITY, 0o600, SeedSource::Bytes(identity)),
         entry(SEED_AGENT, 0o700, SeedSource::File(agent)),
-    ];
-    gridgate_disk::write_seed(&dir.disk(), &entries).map_err(|e| fault(&e))?;
+    ])
+}
+
+fn seed_fault(node: &str, error: &dyn std::error::Error) -> Failure {
+    caused(ErrorKind::Host, format!("{node}'s seed could not be written"), error)
+}
+
+/// What the seed partition of a node shall hold, for an installer. Blocking.
+pub fn seed(site: &Site, name: &str) -> Result<Vec<SeedEntry>, Failure> {
+    let wanted = site.wanted();
+    let unknown = || failure(ErrorKind::NotFound, format!("the site has no node {name}"));
+    let wanted = wanted.ok_or_else(unknown)?;
+    let node = wanted.node(name).ok_or_else(unknown)?;
+    seed_entries(&site.dir.node(name), node, &wanted, &site.ca_certificate()?)
+}
+
+/// Writes the node's identity and the agent to its disk's seed partition. The machine must not run. Blocking.
+pub fn write_seed(
+    dir: &NodeDir,
+    node: &CompiledNode,
+    wanted: &Wanted,
+    ca: &str,
+) -> Result<(), Failure> {
+    let entries = seed_entries(dir, node, wanted, ca)?;
+    gridgate_disk::write_seed(&dir.disk(), &entries).map_err(|e| seed_fault(&node.name, &e))?;
     Ok(())
+}
+
+/// Makes an empty disk for a node that installs itself, or keeps the one that is there; a smaller one becomes
+/// larger. Says which. Blocking.
+pub fn empty(dir: &NodeDir, node: &CompiledNode, uid: u32) -> Result<&'static str, Failure> {
+    let path = dir.disk();
+    let fault = |e: std::io::Error| {
+        caused(ErrorKind::Host, format!("the disk {} could not be made", path.display()), &e)
+    };
+    if let Some(parent) = path.parent() {
+        private_dir(parent).map_err(fault)?;
+    }
+    let said = if path.exists() { "kept as it is until the installer has looked" } else { "empty" };
+    let options = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = options.map_err(fault)?;
+    if file.metadata().map_err(fault)?.len() < node.disk {
+        file.set_len(node.disk).and_then(|()| file.sync_all()).map_err(fault)?;
+    }
+    give(dir, uid)?;
+    Ok(said)
 }
 
 /// Sees to it that the VMM's user owns the disk.

@@ -148,6 +148,22 @@ impl NodeDir {
     pub fn moved(&self) -> PathBuf {
         self.path.join("config/vmm.json")
     }
+    /// The installation under way or last done: `install::installation::Installation`.
+    pub fn installation(&self) -> PathBuf {
+        self.path.join("config/installation.json")
+    }
+    /// Records of installations.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+    /// The record of one installation.
+    pub fn install_log(&self, number: u32) -> PathBuf {
+        self.log().join(format!("install-{number}.json"))
+    }
+    /// The installer's initial RAM file system with this node's one-time token.
+    pub fn installer(&self) -> PathBuf {
+        self.path.join("config/installer.cpio")
+    }
     /// The disk.
     pub fn disk(&self) -> PathBuf {
         self.path.join("fs/disk.img")

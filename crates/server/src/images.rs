@@ -117,7 +117,7 @@ pub fn store_lock(dir: &SiteDir, old: Option<&Lock>, new: &Lock) -> Result<(), F
         .map_err(|e| caused(ErrorKind::Host, "site.lock could not be written", &e))
 }
 
-/// Builds or finds the images of the named nodes. Blocking.
+/// Builds or finds the images of all nodes. Blocking.
 pub fn build(
     depot: &Depot,
     mirrors: &Mirrors,
@@ -127,6 +127,54 @@ pub fn build(
     task: &Arc<Task>,
 ) -> Result<Images, Failure> {
     let groups = groups(wanted.compiled.nodes.iter());
+    let built = build_groups(depot, mirrors, dir, wanted, vmms, task, &groups)?;
+    let mut by_node = BTreeMap::new();
+    for (group, image) in groups.iter().zip(built) {
+        let image = Arc::new(image);
+        for node in &group.nodes {
+            by_node.insert(node.name.clone(), image.clone());
+        }
+    }
+    Ok(Images { by_node })
+}
+
+/// Builds or finds the image of one node. Blocking.
+pub fn build_for(
+    depot: &Depot,
+    mirrors: &Mirrors,
+    dir: &SiteDir,
+    wanted: &Wanted,
+    vmms: &Vmms,
+    task: &Arc<Task>,
+    node: &str,
+) -> Result<RoleImage, Failure> {
+    let mut groups = groups(wanted.compiled.nodes.iter());
+    groups.retain(|group| group.nodes.iter().any(|n| n.name == node));
+    let built = build_groups(depot, mirrors, dir, wanted, vmms, task, &groups)?;
+    built.into_iter().next().ok_or_else(|| {
+        crate::failure::failure(ErrorKind::NotFound, format!("the site has no node {node}"))
+    })
+}
+
+/// What the image of a node is asked for as.
+pub fn request_of(wanted: &Wanted, vmms: &Vmms, node: &str) -> Result<RoleImageRequest, Failure> {
+    let groups = groups(wanted.compiled.nodes.iter());
+    let group = groups.iter().find(|group| group.nodes.iter().any(|n| n.name == node));
+    group.map(|group| request(group, vmms)).ok_or_else(|| {
+        crate::failure::failure(ErrorKind::NotFound, format!("the site has no node {node}"))
+    })
+}
+
+/// Images of groups; the site's lock learns what was chosen for them.
+fn build_groups(
+    depot: &Depot,
+    mirrors: &Mirrors,
+    dir: &SiteDir,
+    wanted: &Wanted,
+    vmms: &Vmms,
+    task: &Arc<Task>,
+    groups: &[Group<'_>],
+) -> Result<Vec<RoleImage>, Failure> {
     let requests: Vec<_> = groups.iter().map(|group| request(group, vmms)).collect();
     let lock = lock(dir)?;
     let built = depot
@@ -140,14 +188,7 @@ pub fn build(
     }
     vmms.pin(&mut new);
     store_lock(dir, lock.as_ref(), &new)?;
-    let mut by_node = BTreeMap::new();
-    for (group, image) in groups.iter().zip(built.images) {
-        let image = Arc::new(image);
-        for node in &group.nodes {
-            by_node.insert(node.name.clone(), image.clone());
-        }
-    }
-    Ok(Images { by_node })
+    Ok(built.images)
 }
 
 /// A package that Debian does not have is the profile's fault; it is shown where it stands.
@@ -187,19 +228,23 @@ pub fn explain(
     Some(depot.explain(&request(group, vmms), lock.as_ref()))
 }
 
-/// The package list of an image, as agents read it.
-pub fn installed(node: &CompiledNode, image: &RoleImage) -> Installed {
-    let package = |pin: &PinnedPackage| LockedPackage {
+/// A pin as agents read it.
+pub fn locked(pin: &PinnedPackage) -> LockedPackage {
+    LockedPackage {
         name: pin.name.clone(),
         version: pin.version.clone(),
         architecture: pin.architecture.clone(),
         sha256: pin.sha256.clone(),
         size: pin.size,
-    };
+    }
+}
+
+/// The package list of an image, as agents read it.
+pub fn installed(node: &CompiledNode, image: &RoleImage) -> Installed {
     Installed {
         names: node.packages.iter().cloned().collect(),
         image: image.key.clone(),
-        list: PackageList { packages: image.packages.iter().map(package).collect() },
+        list: PackageList { packages: image.packages.iter().map(locked).collect() },
     }
 }
 

@@ -39,6 +39,19 @@ pub fn check_shrink(site: &Site, wanted: &Wanted) -> Result<(), Failure> {
     Err(failure.hint("give at least the present size"))
 }
 
+/// A disk that an installation has not finished is no node's disk: said before anything is touched.
+pub fn check_installed(site: &Site, names: &[&str]) -> Result<(), Failure> {
+    let open = names.iter().filter_map(|name| site.installations.incomplete(name));
+    let Some(record) = open.into_iter().next() else { return Ok(()) };
+    let (name, number) = (&record.node, record.number);
+    let what =
+        format!("{name} is not installed completely: its installation {number} has not ended");
+    let hint = format!(
+        "`gridgate install {name} --resume` goes on; `gridgate install {name}` begins anew"
+    );
+    Err(failure(ErrorKind::Node, what).hint(hint))
+}
+
 /// What has to be done.
 pub async fn plan(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<Plan, Failure> {
     let (site, wanted) = (site.clone(), wanted.clone());

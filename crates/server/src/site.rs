@@ -11,7 +11,7 @@ use gridgate_protocol::site_api::{CheckRun, ErrorKind};
 
 use crate::failure::{Failure, caused, failure};
 use crate::home::{Home, SiteDir};
-use crate::install::{InstallServer, Links};
+use crate::install::{InstallServer, Installations, Links};
 use crate::task::Task;
 use crate::wanted::Wanted;
 
@@ -25,6 +25,8 @@ pub struct Site {
     pub home: Home,
     /// What the agents say and are told.
     pub links: Links,
+    /// Nodes that install themselves.
+    pub installations: Installations,
     wanted: RwLock<Option<Arc<Wanted>>>,
     ca: RwLock<Option<Arc<SiteCa>>>,
     task: Mutex<Option<Arc<Task>>>,
@@ -49,6 +51,7 @@ impl Site {
             std::fs::read(dir.checks()).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Arc::new(Site {
             name: name.to_owned(),
+            installations: Installations::load(&dir),
             dir,
             home: home.clone(),
             links: Links::new(),

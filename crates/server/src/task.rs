@@ -118,6 +118,16 @@ impl Stage {
         });
     }
 
+    /// It is done, after a time that somebody else measured, milliseconds.
+    pub fn finish_in(self, millis: u64, detail: impl Into<String>) {
+        self.task.emit(Event::Finished {
+            subject: self.subject,
+            stage: self.stage,
+            millis,
+            detail: detail.into(),
+        });
+    }
+
     /// It failed; gives the failure back for the caller to pass on.
     pub fn fail(self, failure: Failure) -> Failure {
         self.task.emit(Event::StageFailed {

@@ -41,6 +41,8 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
         }
         let (wanted, ca) = blocking(move || wanted::compile(&home, source)).await??;
         present::check_shrink(site, &wanted)?;
+        let names: Vec<_> = wanted.compiled.nodes.iter().map(|node| node.name.as_str()).collect();
+        present::check_installed(site, &names)?;
         if request.plan_only {
             task.emit(Event::Plan(present::plan(site, &Arc::new(wanted)).await?));
             return Ok(false);
@@ -370,6 +372,7 @@ pub async fn start_node(
         return Err(failure(ErrorKind::NotFound, format!("{name} has no disk yet"))
             .hint("`gridgate up` makes it"));
     }
+    present::check_installed(site, &[name])?;
     let looked = dir.clone();
     if matches!(blocking(move || observe::machine(&looked)).await?, Found::Running(..)) {
         wait_stage(site, wanted, name, "ready", task).await?;

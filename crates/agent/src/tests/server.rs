@@ -101,7 +101,6 @@ impl TestServer {
             port: self.port(),
             ca: self.shared.authority.pem(),
             token: TOKEN.into(),
-            clock: None,
         }
     }
 

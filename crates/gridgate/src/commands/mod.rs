@@ -13,6 +13,8 @@ pub mod drift;
 pub mod exec;
 pub mod image;
 pub mod init;
+pub mod install;
+pub mod install_log;
 pub mod list;
 pub mod logs;
 pub mod man;

@@ -7,9 +7,14 @@
 //!
 //! A node is known by its token alone; what it may ask for is what its own profile names.
 
+mod body;
+pub mod installation;
+mod installation_routes;
 pub mod link;
+pub mod record;
 mod routes;
 mod tls;
 
+pub use installation::Installations;
 pub use link::Links;
 pub use tls::{InstallServer, serve};

@@ -40,11 +40,12 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/node/runs/{id}", post(run_result))
         .route("/v1/node/drift/{id}", post(drift))
         .layer(middleware::from_fn_with_state(site.clone(), authenticate))
+        .with_state(site.clone())
+        .merge(super::installation_routes::router(site))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(site)
 }
 
-fn refuse(status: StatusCode, why: impl Into<String>) -> Response {
+pub fn refuse(status: StatusCode, why: impl Into<String>) -> Response {
     (status, Json(serde_json::json!({ "error": why.into() }))).into_response()
 }
 

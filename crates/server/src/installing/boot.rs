@@ -1,0 +1,127 @@
+//! The end of an installation: the node's own machine from its disk, its agent's first word, its services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gridgate_protocol::install_api::Stage;
+use gridgate_protocol::site_api::{ErrorKind, NodeState};
+
+use crate::failure::{Failure, Hint, caused, failure};
+use crate::install::record;
+use crate::site::Site;
+use crate::task::{self, Task};
+use crate::vmms::Vmms;
+use crate::wait::{self, blocking};
+use crate::wanted::Wanted;
+use crate::{access, disks, launch, services};
+
+/// How often the machine itself is looked at; its agent's first word wakes the wait at once.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Launches the node from its disk and waits until its services run; then the installation is over.
+pub async fn from_its_disk(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    vmms: &Vmms,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    tell(site, wanted, name).await?;
+    services::open(site, wanted, Some(task)).await?;
+    site.links.reset(name);
+    let stage = task.stage(name, Stage::Boot.word(), String::new());
+    note(site, name, record::start, Stage::Boot)?;
+    let booted = match launch(site, wanted, name, vmms).await {
+        Ok(()) => first_word(site, wanted, name, &stage).await,
+        Err(failure) => Err(failure),
+    };
+    match booted {
+        Ok(()) => stage.finish("its agent speaks"),
+        Err(failure) => return Err(stage.fail(failure)),
+    }
+    note(site, name, record::end, Stage::Boot)?;
+    let stage = task.stage(name, Stage::Services.word(), String::new());
+    note(site, name, record::start, Stage::Services)?;
+    match wait::for_node(site, wanted, name, &stage).await {
+        Ok(status) => stage.finish(format!("{} health checks pass", status.health.len())),
+        Err(failure) => return Err(stage.fail(failure)),
+    }
+    note(site, name, record::end, Stage::Services)?;
+    site.installations.over(name)
+}
+
+type Note = fn(&mut gridgate_protocol::install_api::InstallRecord, Stage, jiff::Timestamp);
+
+fn note(site: &Site, name: &str, note: Note, stage: Stage) -> Result<(), Failure> {
+    let now = jiff::Timestamp::now();
+    site.installations.note(name, |known| note(known, stage, now))
+}
+
+/// From here on the node is known as one that was cloned would be: its packages, its published profile, and that its
+/// host key is a new one.
+async fn tell(site: &Arc<Site>, wanted: &Arc<Wanted>, name: &str) -> Result<(), Failure> {
+    let (site, wanted, name) = (site.clone(), wanted.clone(), name.to_owned());
+    blocking(move || {
+        let unknown = || failure(ErrorKind::NotFound, format!("no node {name}"));
+        let node = wanted.node(&name).ok_or_else(unknown)?;
+        let kept = site.installations.kept(&name).ok_or_else(unknown)?;
+        kept.installed.store(&site.dir.node(&name))?;
+        let names = [node.profile.fqdn(), node.profile.address.to_string(), name.clone()];
+        access::forget_host(&site.dir, &names).map_err(|e| {
+            caused(ErrorKind::Host, "the list of known hosts could not be changed", &e)
+        })?;
+        services::publish_node(&site, node, Some(kept.installed))
+    })
+    .await?
+}
+
+async fn launch(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    vmms: &Vmms,
+) -> Result<(), Failure> {
+    let (site, wanted, name, vmms) = (site.clone(), wanted.clone(), name.to_owned(), vmms.clone());
+    blocking(move || {
+        let unknown = || failure(ErrorKind::NotFound, format!("no node {name}"));
+        let node = wanted.node(&name).ok_or_else(unknown)?;
+        let dir = site.dir.node(&name);
+        disks::write_seed(&dir, node, &wanted, &site.ca_certificate()?)?;
+        disks::give(&dir, wanted.uid(&name))?;
+        launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name)
+    })
+    .await?
+}
+
+async fn first_word(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    stage: &task::Stage,
+) -> Result<(), Failure> {
+    let mut changes = site.links.watch();
+    let mut said = None;
+    loop {
+        changes.mark_unchanged();
+        let status = wait::look(site, wanted, name).await?;
+        match status.state {
+            NodeState::Booting => {}
+            NodeState::Failed | NodeState::Stopped | NodeState::Absent => {
+                let what = format!("{name} did not boot from its new disk: {}", status.detail);
+                let mut failed = failure(ErrorKind::Node, what);
+                let line = status.last_line.as_ref();
+                failed.why.extend(line.map(|l| format!("the last line on its console: {l}")));
+                return Err(failed.hint(format!("`gridgate console {name}` shows what it said")));
+            }
+            _ => return Ok(()),
+        }
+        if said.as_ref() != Some(&status.last_line) {
+            stage.waiting(status.detail.clone(), status.last_line.clone());
+            said = Some(status.last_line);
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
