@@ -145,7 +145,9 @@ async fn ready(
         let profile = wanted.site.mirror.as_deref();
         // Without a mirror, what the depot holds must do.
         let mirrors = images::mirrors(flag.as_deref(), profile, &environment).unwrap_or_default();
-        let vmms = Vmms::fetch(&depot, &mirrors, &site.dir, &needs, &task)?;
+        let lock = images::lock(&site.dir)?;
+        let reporter = images::Reporter::new(task.clone());
+        let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &reporter)?;
         let node = node(&wanted, &name)?;
         let from = (&depot, &mirrors, &vmms);
         let software = software::prepare(&site, &wanted, node, from, method, &task)?;
