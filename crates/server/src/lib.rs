@@ -36,6 +36,8 @@ mod overlay;
 mod plan;
 mod present;
 pub mod probing;
+#[doc(hidden)]
+pub mod rehearsal;
 mod services;
 mod site;
 mod software;

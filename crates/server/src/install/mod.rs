@@ -17,4 +17,4 @@ mod tls;
 
 pub use installation::Installations;
 pub use link::Links;
-pub use tls::{InstallServer, serve};
+pub use tls::{InstallServer, serve, serve_on};

@@ -52,13 +52,25 @@ pub fn serve(
             e,
         )
     };
-    let acceptor = acceptor(site)?;
     let path = gridgate_net::namespace_path(namespace);
     let listener = gridgate_net::in_namespace(&path, move || {
         TcpListener::bind(SocketAddrV4::new(address, PORT))
     })
     .map_err(|e| fault(&e))?
     .map_err(|e| fault(&e))?;
+    serve_on(site, listener, address)
+}
+
+/// Starts the install server of a site on a socket that listens.
+pub fn serve_on(
+    site: &Arc<Site>,
+    listener: TcpListener,
+    address: Ipv4Addr,
+) -> Result<InstallServer, Failure> {
+    let fault = |e: &dyn std::error::Error| {
+        caused(ErrorKind::Host, format!("the install server could not be started on {address}"), e)
+    };
+    let acceptor = acceptor(site)?;
     listener.set_nonblocking(true).map_err(|e| fault(&e))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| fault(&e))?;
     let router = router(site.clone());
