@@ -4,8 +4,11 @@ pub(crate) mod control;
 pub(crate) mod fetch;
 pub(crate) mod index;
 pub(crate) mod keyring;
+#[cfg(test)]
+pub(crate) mod own;
 pub(crate) mod release;
 mod resolver;
+pub(crate) mod stored;
 pub(crate) mod suite;
 pub(crate) mod version;
 

@@ -22,6 +22,7 @@ use crate::archive::suite::{Suites, Updates};
 use crate::common;
 use crate::deb::Flat;
 use crate::error::DepotError;
+use crate::ext4::IMAGE_FILE;
 use crate::image::{Built, RoleImage, RoleImageRequest};
 use crate::inputs::{self, Record};
 use crate::larder::{CONNECTIONS, Closing, Larder};
@@ -33,7 +34,7 @@ use crate::role::RoleBuild;
 use crate::roots::{self, Root};
 use crate::stage::Timer;
 use crate::store::{ScratchIn, Store, Work, remove_tree};
-use crate::{base, files, tree};
+use crate::{base, files, seal, tree};
 
 /// The Debian release that images are made of.
 pub(crate) const SUITE: &str = "trixie";
@@ -406,7 +407,14 @@ impl Run<'_> {
     ) -> Result<(), DepotError> {
         // What is not kept need not be written.
         remove_tree(&work.dir().join("flat"))?;
-        files::sync_all(&self.store.folder("images"))?;
+        std::thread::scope(|scope| {
+            let synced = scope.spawn(|| files::sync_all(&self.store.folder("images")));
+            for (key, _) in records {
+                seal::close(&inputs::folder(self.store, key), &[IMAGE_FILE])?;
+            }
+            new.iter().try_for_each(Root::seal)?;
+            synced.join().unwrap_or(Err(DepotError::Stopped))
+        })?;
         new.iter().try_for_each(Root::note)?;
         for (key, record) in records {
             inputs::note(&inputs::folder(self.store, key), record)?;

@@ -133,7 +133,9 @@ fn failure(what: String, code: i32, output: &str) -> ChamberError {
         return ChamberError::Setup(tail);
     }
     match failing_package(output) {
-        Some((package, step)) => ChamberError::Package { package, step, tail },
+        Some((package, step)) => {
+            ChamberError::Package { package, step, tail: complaint(output).unwrap_or(tail) }
+        }
         None => ChamberError::Command { what, code, tail },
     }
 }
@@ -141,6 +143,14 @@ fn failure(what: String, code: i32, output: &str) -> ChamberError {
 fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// What was said up to dpkg's first complaint: with many packages the end is about others.
+fn complaint(output: &str) -> Option<String> {
+    let start = output.find("\ndpkg: error processing ")? + 1;
+    // The complaint's own second line gives the exit code.
+    let end = output[start..].match_indices('\n').nth(1).map_or(output.len(), |(at, _)| start + at);
+    Some(tail(&output[..end]))
 }
 
 /// The package and step of dpkg's first complaint.
@@ -182,7 +192,8 @@ mod tests {
         match failure("apt-get".to_owned(), 100, output) {
             ChamberError::Package { package, step, tail } => {
                 assert_eq!((package.as_str(), step.as_str()), ("x", "--configure"));
-                assert!(tail.contains("boom"));
+                assert!(tail.contains("boom") && tail.contains("status 1"), "{tail}");
+                assert!(!tail.contains("others"), "{tail}");
             }
             other => panic!("{other:?}"),
         }

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::archive::fetch::{Expected, check};
 use crate::error::DepotError;
 use crate::lock::PinnedPackage;
@@ -70,7 +68,7 @@ pub(crate) fn flatten(
     if control.is_empty() {
         return Err(malformed(pin, "it has no control paragraph"));
     }
-    let (size, sha256) = measure(target).map_err(DepotError::io("read", target))?;
+    let (size, sha256) = crate::hash::of_file(target).map_err(DepotError::io("read", target))?;
     Ok(Flat { path: target.to_owned(), size, sha256, control })
 }
 
@@ -207,21 +205,6 @@ fn control_of(tar: &[u8]) -> io::Result<String> {
         }
     }
     Ok(String::new())
-}
-
-fn measure(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut size = 0;
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((size, hex::encode(hash.finalize())));
-        }
-        size += count as u64;
-        hash.update(&buffer[..count]);
-    }
 }
 
 #[cfg(test)]

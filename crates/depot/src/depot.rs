@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::archive::keyring::Keyring;
 use crate::build::Run;
-use crate::store::Store;
+use crate::store::{Store, Whole};
 use crate::{
-    Built, DepotError, Explanation, Lock, Loose, LooseRequest, Mirrors, PinnedPackage, Progress,
-    RoleImageRequest, explain, linux, loose, qemu, uml,
+    Built, DepotError, Explanation, Exported, Imported, Lock, Loose, LooseRequest, Mirrors,
+    PinnedPackage, Progress, References, RoleImageRequest, Swept, Verified, explain, export, gc,
+    import, linux, loose, qemu, uml, verify,
 };
 
 /// The store of packages, root trees and images.
@@ -151,5 +153,61 @@ impl Depot {
     /// The stored `.deb` of this hash, if there.
     pub fn package_file(&self, sha256: &str) -> Option<PathBuf> {
         self.store.package_file(sha256)
+    }
+
+    /// Writes what a site needs to the file `target`: its lock with all packages, Debian's signed
+    /// indexes, and `profile` as it is. Packages are checked again while they are written.
+    pub fn export(
+        &self,
+        site: &str,
+        lock: &Lock,
+        profile: Option<&[u8]>,
+        target: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Exported, DepotError> {
+        let (store, keyring) = (&self.store, &Keyring::debian());
+        export::Export { store, keyring, site, lock, profile }.write(target, progress)
+    }
+
+    /// Takes an export in. Every hash and signature is checked before anything of it counts.
+    pub fn import(&self, source: &Path, progress: &dyn Progress) -> Result<Imported, DepotError> {
+        import::import(&self.store, source, &Keyring::debian(), progress)
+    }
+
+    /// Reads everything again and says what is damaged. Changes nothing.
+    pub fn verify(&self, progress: &dyn Progress) -> Result<Verified, DepotError> {
+        verify::verify(&self.store, progress)
+    }
+
+    /// Takes the depot for itself: nobody builds or fetches in it until this is dropped.
+    ///
+    /// # Errors
+    /// [`DepotError::Busy`] when somebody does.
+    pub fn hold(&self) -> Result<Held<'_>, DepotError> {
+        Ok(Held { store: &self.store, whole: self.store.whole()? })
+    }
+}
+
+/// A depot in which nobody else works, so that things can be removed from it.
+#[derive(Debug)]
+pub struct Held<'d> {
+    store: &'d Store,
+    whole: Whole,
+}
+
+impl Held<'_> {
+    /// Says what nobody needs; with `remove` it is removed.
+    pub fn sweep(&self, references: &References, remove: bool) -> Result<Swept, DepotError> {
+        gc::sweep(self.store, &self.whole, references, remove)
+    }
+
+    /// Removes what a verification found damaged; packages of the locks are fetched again.
+    pub fn mend(
+        &self,
+        found: &mut Verified,
+        references: &References,
+        mirrors: &Mirrors,
+    ) -> Result<(), DepotError> {
+        verify::mend(self.store, &self.whole, found, references, mirrors)
     }
 }

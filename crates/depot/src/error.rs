@@ -87,6 +87,27 @@ pub enum DepotError {
         /// The difference.
         problem: String,
     },
+    /// Somebody builds or fetches in this depot.
+    #[error("the depot is in use: something is being built or fetched in it")]
+    Busy,
+    /// An archive of a depot is not one, or was altered.
+    #[error("{} is refused: {problem}", .path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Packages of a lock are not stored.
+    #[error(
+        "the depot lacks {count} packages of the lock, {first} among them; `gridgate up` fetches them"
+    )]
+    Incomplete {
+        /// How many.
+        count: usize,
+        /// One of them, with its version.
+        first: String,
+    },
     /// The build of another part failed first.
     #[error("stopped because another part of the build failed")]
     Stopped,

@@ -24,6 +24,7 @@ use crate::larder::CONNECTIONS;
 use crate::lock::{PinnedPackage, sorted};
 use crate::mirrors::Mirrors;
 use crate::progress::{Progress, Stage};
+use crate::seal;
 use crate::stage::Timer;
 use crate::store::{ScratchIn, Store, Work, remove_tree};
 
@@ -82,6 +83,7 @@ impl Extract<'_> {
         remove_tree(&folder)?;
         fs::rename(&new, &folder).map_err(DepotError::io("keep", &folder))?;
         files::sync_all(&folder)?;
+        seal::close_all(&folder)?;
         let text = serde_json::to_vec_pretty(&note).unwrap_or_default();
         files::write_whole(&self.note_path(&folder), &text)?;
         timer.finish(self.progress);

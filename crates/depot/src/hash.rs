@@ -1,4 +1,8 @@
-//! SHA-256 of bytes and of lists of named values.
+//! SHA-256 of bytes, of files and of lists of named values.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -17,4 +21,20 @@ pub(crate) fn key<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> S
         }
     }
     hex::encode(&hash.finalize()[..16])
+}
+
+/// Size and SHA-256 of a file, read in pieces.
+pub(crate) fn of_file(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((size, hex::encode(hash.finalize())));
+        }
+        size += count as u64;
+        hash.update(&buffer[..count]);
+    }
 }

@@ -32,12 +32,15 @@ mod depot;
 mod elf;
 mod error;
 mod explain;
+mod export;
 mod ext4;
 mod extract;
 mod files;
 mod finish;
+mod gc;
 mod hash;
 mod image;
+mod import;
 mod inputs;
 mod larder;
 mod linux;
@@ -54,20 +57,25 @@ mod recipe;
 mod role;
 mod roots;
 mod scratch;
+mod seal;
 mod stage;
 mod store;
 mod tree;
 mod uml;
+mod verify;
 
 pub use archive::fetch::FetchError;
 pub use archive::keyring::SignatureError;
 pub use chamber::{ChamberError, chamber_main};
-pub use depot::{Depot, Linux, Qemu, Uml};
+pub use depot::{Depot, Held, Linux, Qemu, Uml};
 pub use error::DepotError;
+pub use export::Exported;
+pub use gc::{Item, References, Swept};
 pub use image::{
     Built, Difference, Explanation, Input, Overlay, OverlayFile, OverlayLink, RoleImage,
     RoleImageRequest,
 };
+pub use import::Imported;
 pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
 pub use loose::{Loose, LooseRequest};
 pub use mirrors::{MirrorError, Mirrors};
@@ -76,3 +84,4 @@ pub use pieces::{ImagePiece, ImagePieces, PieceFound};
 pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};
 pub use provision::Provision;
 pub use recipe::{Recipe, RecipeFile, recipe};
+pub use verify::Verified;

@@ -158,11 +158,9 @@ impl Lock {
 
     /// The lock's text; equal locks give equal texts.
     pub fn to_text(&self) -> String {
-        let sets = [&self.base, &self.uml, &self.linux, &self.qemu];
-        let mut packages: BTreeSet<&PinnedPackage> = sets.into_iter().flatten().collect();
+        let packages = self.packages();
         let mut roles = BTreeMap::new();
         for (name, role) in &self.roles {
-            packages.extend(&role.packages);
             let added = role.packages.iter().filter(|package| !self.base.contains(package));
             let packages = added.map(PinnedPackage::reference).collect();
             let requested = role.requested.clone();
@@ -183,6 +181,13 @@ impl Lock {
         format!(
             "# Written by gridgate. Keep it with site.toml: same profile and lock, same software.\n{body}"
         )
+    }
+
+    /// Every package of the lock, each once.
+    pub fn packages(&self) -> BTreeSet<&PinnedPackage> {
+        let roles = self.roles.values().flat_map(|role| &role.packages);
+        let others = [&self.base, &self.uml, &self.linux, &self.qemu];
+        others.into_iter().flatten().chain(roles).collect()
     }
 
     /// Notes the packages that the User Mode Linux kernel was taken from.

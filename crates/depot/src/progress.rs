@@ -39,6 +39,12 @@ pub enum Stage {
     Pieces,
     /// Check stored packages by their hashes.
     Check,
+    /// Read everything again and compare with its hash.
+    Verify,
+    /// Write what a site needs to a file.
+    Export,
+    /// Take what a site needs from a file.
+    Import,
 }
 
 impl Stage {
@@ -56,6 +62,9 @@ impl Stage {
             Stage::Image => "image",
             Stage::Pieces => "pieces",
             Stage::Check => "check",
+            Stage::Verify => "verify",
+            Stage::Export => "export",
+            Stage::Import => "import",
         }
     }
 }
@@ -69,7 +78,7 @@ pub enum Unit {
     Packages,
 }
 
-/// One event. `subject` is a role's name, `index`, `packages`, `base`, `common` or `uml`.
+/// One event. `subject` is a role's name, `index`, `packages`, `base`, `common`, `uml` or `depot`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DepotEvent {
     /// A stage began.

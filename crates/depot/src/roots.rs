@@ -52,6 +52,11 @@ impl Root {
         self.packages.iter().all(|package| all.contains(package))
     }
 
+    /// Seals its tree, so that damage is found later.
+    pub(crate) fn seal(&self) -> Result<(), DepotError> {
+        crate::seal::close(&self.folder, &["tree"])
+    }
+
     /// Makes it count, its tree being on disk.
     pub(crate) fn note(&self) -> Result<(), DepotError> {
         let note = Note { recipe: RECIPE.to_owned(), packages: self.packages.clone() };

@@ -15,6 +15,9 @@ use crate::scratch;
 /// root trees hold set-user-id programs that no one else should reach.
 const PRIVATE: u32 = 0o700;
 
+/// The lock that all work in the depot shares.
+const WHOLE: &str = "depot";
+
 /// Paths in a depot.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -66,10 +69,9 @@ impl Store {
     /// Takes the depot for one kind of work; other processes' and threads' waits until
     /// the guard is dropped. Leftovers of earlier work of this kind are removed.
     pub(crate) fn work(&self, kind: &str, scratch_in: ScratchIn) -> Result<Work, DepotError> {
-        let path = self.dir.join(format!("{kind}.lock"));
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(DepotError::io("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(DepotError::io("lock", &path))?;
+        let shared = self.locked(WHOLE, FlockOperation::LockShared)?;
+        let own = self.locked(kind, FlockOperation::LockExclusive)?;
+        let locks = [shared, own];
         let [disk, memory] = scratch::places(&self.dir, kind);
         remove_tree(&disk)?;
         if scratch::is_ours(&memory) {
@@ -77,10 +79,32 @@ impl Store {
         }
         let in_memory = scratch_in == ScratchIn::MemoryIfPlenty && scratch::memory_is_plenty();
         if in_memory && scratch::make_private(&memory).is_ok() {
-            return Ok(Work { dir: memory, _lock: file });
+            return Ok(Work { dir: memory, _locks: locks });
         }
         files::make_dir(&disk)?;
-        Ok(Work { dir: disk, _lock: file })
+        Ok(Work { dir: disk, _locks: locks })
+    }
+
+    /// Takes the whole depot, so that nothing in it is made or begun; refuses when
+    /// somebody works in it.
+    pub(crate) fn whole(&self) -> Result<Whole, DepotError> {
+        match self.locked(WHOLE, FlockOperation::NonBlockingLockExclusive) {
+            Ok(file) => Ok(Whole { _lock: file }),
+            Err(DepotError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::WouldBlock =>
+            {
+                Err(DepotError::Busy)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn locked(&self, name: &str, how: FlockOperation) -> Result<File, DepotError> {
+        let path = self.dir.join(format!("{name}.lock"));
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(DepotError::io("open", &path))?;
+        flock(&file, how).map_err(DepotError::io("lock", &path))?;
+        Ok(file)
     }
 }
 
@@ -97,6 +121,13 @@ pub(crate) enum ScratchIn {
 #[derive(Debug)]
 pub(crate) struct Work {
     dir: PathBuf,
+    /// The whole depot's, shared, and the kind's own.
+    _locks: [File; 2],
+}
+
+/// The right to remove things from the depot.
+#[derive(Debug)]
+pub(crate) struct Whole {
     _lock: File,
 }
 

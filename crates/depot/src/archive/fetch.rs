@@ -77,6 +77,11 @@ pub enum FetchError {
         /// Why.
         source: io::Error,
     },
+    /// It is not stored, and nothing says where the archive is.
+    #[error(
+        "{0}: it is not in the depot, and no mirror is known; name one with --mirror http://HOST/debian"
+    )]
+    NoMirror(String),
     /// The proxy's address is not one.
     #[error("the proxy {0:?} is not an http:// address")]
     Proxy(String),
@@ -271,6 +276,9 @@ impl Fetcher {
             Some(security) if is_security(file) => security,
             _ => &self.debian,
         };
+        if base.is_empty() {
+            return Err(FetchError::NoMirror(file.to_owned()));
+        }
         let mut request = self.agent.get(format!("{base}/{}", encode(file)));
         if offset > 0 {
             request = request.header("Range", format!("bytes={offset}-"));

@@ -11,6 +11,8 @@ use super::control::Paragraph;
 pub(crate) struct Release {
     /// `Codename` and `Suite`.
     names: [String; 2],
+    /// When it was made.
+    pub(crate) date: Option<Timestamp>,
     /// Until when the file vouches for being current.
     pub(crate) valid_until: Option<Timestamp>,
     files: HashMap<String, Listed>,
@@ -33,6 +35,7 @@ impl Release {
         let files = paragraph.get("SHA256").unwrap_or_default().lines().filter_map(listed);
         Release {
             names: [name("Codename"), name("Suite")],
+            date: paragraph.get("Date").and_then(date),
             valid_until: paragraph.get("Valid-Until").and_then(date),
             files: files.collect(),
         }

@@ -1,7 +1,6 @@
 //! A suite's index: signed release file, package indexes by hash, merged.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -10,7 +9,7 @@ use super::fetch::{Expected, FetchError, Fetcher};
 use super::index::Index;
 use super::keyring::Keyring;
 use super::release::Release;
-use super::version;
+use super::{stored, version};
 use crate::error::DepotError;
 use crate::progress::{DepotEvent, Progress};
 
@@ -52,12 +51,8 @@ impl Suites<'_> {
     /// The text of a suite's package index.
     fn packages(&self, suite: &str) -> Result<String, DepotError> {
         let release = self.release(suite)?;
-        let plain = format!("main/binary-{ARCHITECTURE}/Packages.xz");
-        let listed = release.file(&plain).ok_or_else(|| DepotError::Index {
-            suite: suite.to_owned(),
-            problem: format!("has no {plain}"),
-        })?;
-        let target = self.dir.join(format!("{}.xz", listed.sha256));
+        let listed = stored::packages(&release, suite)?;
+        let target = stored::packages_path(self.dir, listed);
         let by_hash = format!("main/binary-{ARCHITECTURE}/by-hash/SHA256/{}", listed.sha256);
         let fetch = |name: &str| {
             let file = format!("{}/{name}", folder(suite));
@@ -65,42 +60,31 @@ impl Suites<'_> {
             self.fetcher.fetch(expected, &target, &AtomicBool::new(false), &|_| ())
         };
         match fetch(&by_hash) {
-            Err(FetchError::Status { .. }) => fetch(&plain)?,
+            Err(FetchError::Status { .. }) => fetch(&stored::packages_name())?,
             other => other?,
         }
-        let bytes = fs::read(&target).map_err(DepotError::io("read", &target))?;
-        let found = crate::hash::of_bytes(&bytes);
-        if found != listed.sha256 {
+        let text = stored::text(self.dir, listed);
+        if let Err(DepotError::Fetch(FetchError::WrongHash { .. })) = &text {
+            // Torn or altered where it lay: the next run fetches it anew.
             fs::remove_file(&target).map_err(DepotError::io("remove", &target))?;
-            let expected = listed.sha256.clone();
-            return Err(FetchError::WrongHash { file: plain, expected, found }.into());
         }
-        let mut text = String::with_capacity(bytes.len() * 6);
-        let mut reader = liblzma::read::XzDecoder::new(bytes.as_slice());
-        reader.read_to_string(&mut text).map_err(DepotError::io("unpack", &target))?;
-        Ok(text)
+        text
     }
 
     /// The suite's release file; without a network the one stored before.
     fn release(&self, suite: &str) -> Result<Release, DepotError> {
-        let stored = self.dir.join(format!("{suite}.InRelease"));
+        let stored = stored::release_path(self.dir, suite);
         let bytes = match self.fetcher.read(&format!("{}/InRelease", folder(suite))) {
-            Err(FetchError::Unreachable { reason, .. }) if stored.exists() => {
-                self.warn(format!("no connection ({reason}): {suite} is taken as it was stored"));
+            Err(error @ (FetchError::Unreachable { .. } | FetchError::NoMirror(_)))
+                if stored.exists() =>
+            {
+                self.warn(format!("{error}; {suite} is taken as it was stored"));
                 fs::read(&stored).map_err(DepotError::io("read", &stored))?
             }
             other => other?,
         };
-        let refused = |source| DepotError::Signature { suite: suite.to_owned(), source };
-        let message = String::from_utf8_lossy(&bytes);
+        let release = stored::verify(&bytes, suite, self.keyring)?;
         let now = jiff::Timestamp::now();
-        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-        let text = self.keyring.verify(&message, seconds).map_err(refused)?;
-        let release = Release::parse(&text);
-        if !release.is_for(suite) {
-            let problem = "is signed for another suite".to_owned();
-            return Err(DepotError::Index { suite: suite.to_owned(), problem });
-        }
         if let Some(until) = release.valid_until.filter(|until| *until < now) {
             self.warn(format!(
                 "the index of {suite} was valid until {until}: the mirror may be old"
