@@ -50,7 +50,7 @@ const POLICY: &str = "#!/bin/sh\nexit 101\n";
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.1.1 chamber.gridgate.invalid chamber\n";
 
 /// Folders that are there before any package, with their modes.
-pub(crate) const FOLDERS: [(&str, u32); 11] = [
+pub(crate) const FOLDERS: [(&str, u32); 19] = [
     ("", 0o755),
     ("etc/dpkg/dpkg.cfg.d", 0o755),
     ("usr/sbin", 0o755),
@@ -62,6 +62,15 @@ pub(crate) const FOLDERS: [(&str, u32); 11] = [
     ("run", 0o755),
     ("tmp", 0o1777),
     ("mnt", 0o755),
+    // Manual pages are left out, but packages' scripts make links in these (Java's do).
+    ("usr/share/man/man1", 0o755),
+    ("usr/share/man/man2", 0o755),
+    ("usr/share/man/man3", 0o755),
+    ("usr/share/man/man4", 0o755),
+    ("usr/share/man/man5", 0o755),
+    ("usr/share/man/man6", 0o755),
+    ("usr/share/man/man7", 0o755),
+    ("usr/share/man/man8", 0o755),
 ];
 
 /// Files that are there before any package, with their modes.

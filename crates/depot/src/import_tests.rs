@@ -10,6 +10,12 @@ use crate::progress::Silent;
 
 const DATE: &str = "Sat, 12 Sep 2026 07:55:41 UTC";
 
+/// The files of an archive.
+type Entries = Vec<(String, Vec<u8>)>;
+
+/// A lie.
+type Change<'a> = &'a dyn Fn(&mut Entries);
+
 struct Lab {
     own: Own,
     dir: TempDir,
@@ -51,7 +57,7 @@ impl Lab {
     }
 
     /// Writes the archive again with its entries changed.
-    fn rewrite(&self, change: impl Fn(&mut Vec<(String, Vec<u8>)>)) {
+    fn rewrite(&self, change: impl Fn(&mut Entries)) {
         let mut archive = tar::Archive::new(File::open(self.file()).unwrap());
         let mut entries = Vec::new();
         for entry in archive.entries().unwrap() {
@@ -130,7 +136,7 @@ fn carries_a_depot_over() {
 fn refuses_archives_that_lie() {
     let lab = Lab::new();
     let package = format!("packages/{}.deb", pin("a", "1").sha256);
-    let changes: [(&str, &dyn Fn(&mut Vec<(String, Vec<u8>)>)); 9] = [
+    let changes: [(&str, Change<'_>); 9] = [
         ("was altered", &|entries| {
             entries.iter_mut().find(|(name, _)| *name == package).unwrap().1[0] ^= 1;
         }),

@@ -7,12 +7,14 @@
 //! | [`node_profile`] | compiler → install server → agent |
 //! | [`agent_api`] | agent ↔ install server (HTTPS, JSON) |
 //! | [`install_api`] | installer ↔ install server (HTTPS, JSON and bytes) |
+//! | [`depot_api`] | command line ↔ site daemon, about the depot |
 //! | [`site_api`] | command line ↔ site daemon (HTTP and JSON on a Unix socket) |
 //!
 //! All types are serialised with `serde_json`. Unknown fields are accepted when
 //! reading, so that an older agent understands a newer server.
 
 pub mod agent_api;
+pub mod depot_api;
 pub mod drift;
 pub mod install_api;
 pub mod node_profile;

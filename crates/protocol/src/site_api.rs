@@ -20,6 +20,8 @@
 //! | `POST /v1/sites/{site}/nodes/{node}/drift` | `drift::DriftCommand` | `drift::DriftReport` |
 //! | `POST /v1/sites/{site}/nodes/{node}/run` | [`RunCommand`] | `agent_api::RunResult` |
 //!
+//! Paths below `/v1/depot`: [`crate::depot_api`].
+//!
 //! "events" is a stream of [`Event`]s, one JSON document a line, that ends with [`Event::Done`] or [`Event::Failed`].
 //! A client that goes away does not end the task: it goes on, and the next client that asks for the same joins it.
 //! Errors before a stream has begun are an [`ApiError`] with status 400 (bad input), 404, 409 (busy) or 500.
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::agent_api::{HealthReport, ResourceReport};
+use crate::depot_api::DepotReport;
 use crate::drift::Staying;
 use crate::install_api::Method;
 
@@ -455,6 +458,8 @@ pub enum Event {
     },
     /// A site check ended.
     Check(CheckResult),
+    /// What came of work in the depot.
+    Depot(DepotReport),
     /// The task is done.
     Done {
         /// The site now; none after `destroy`.

@@ -28,15 +28,15 @@ use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{access, checks, convert, drift, images, installing, stop, up, wanted};
+use crate::{access, checks, convert, depot_tasks, drift, images, installing, stop, up, wanted};
 
 /// Largest request, bytes: a site profile with its components.
 const BODY_LIMIT: usize = 16 << 20;
 
-type Answer = Result<Response, Refusal>;
+pub(crate) type Answer = Result<Response, Refusal>;
 
 /// A failure before a stream has begun.
-struct Refusal(Failure);
+pub(crate) struct Refusal(Failure);
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Refusal {
@@ -76,6 +76,7 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sites/{site}/nodes/{node}/drift", post(node_drift))
         .route("/v1/sites/{site}/nodes/{node}/convert", post(node_convert))
         .route("/v1/sites/{site}/nodes/{node}/{action}", post(node_action))
+        .merge(depot_tasks::router())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(daemon)
 }
@@ -154,7 +155,8 @@ async fn site_up(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpReques
     begin(&site, title, key, |site, task| async move { up::run(&site, request, &task).await })
 }
 
-fn request_key(request: &impl serde::Serialize) -> String {
+/// Tells equal requests from others.
+pub(crate) fn request_key(request: &impl serde::Serialize) -> String {
     let json = serde_json::to_vec(request).unwrap_or_default();
     hex::encode(Sha256::digest(json))
 }
@@ -325,7 +327,8 @@ async fn done(site: &Arc<Site>, task: &Task, changed: bool) -> Event {
     Event::Done { status, millis: task.millis(), changed }
 }
 
-fn stream(task: Arc<Task>, joined: bool) -> Response {
+/// A task's events as an answer.
+pub(crate) fn stream(task: Arc<Task>, joined: bool) -> Response {
     let (sender, receiver) =
         tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(64);
     tokio::spawn(async move {

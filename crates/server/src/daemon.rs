@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{Home, private_dir};
 use crate::site::Site;
+use crate::task::Slot;
 use crate::{api, services, wanted};
 
 /// Number of the pipe on which a starter waits for readiness.
@@ -39,6 +40,8 @@ pub struct Daemon {
     pub home: Home,
     /// Wakes when it shall end.
     pub stop: Notify,
+    /// The depot's task under way.
+    pub depot: Slot,
     sites: Mutex<BTreeMap<String, Arc<Site>>>,
 }
 
@@ -136,7 +139,12 @@ fn run(home: Home) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| fault("the daemon could not start its threads", &e))?;
-    let daemon = Arc::new(Daemon { home, stop: Notify::new(), sites: Mutex::new(BTreeMap::new()) });
+    let daemon = Arc::new(Daemon {
+        home,
+        stop: Notify::new(),
+        depot: Slot::default(),
+        sites: Mutex::new(BTreeMap::new()),
+    });
     let served = runtime.block_on(serve(&daemon));
     runtime.shutdown_background();
     drop(lock);

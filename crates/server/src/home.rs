@@ -47,9 +47,18 @@ impl Home {
         self.0.join("sites")
     }
 
+    /// What imports brought, by site.
+    pub fn imports(&self) -> PathBuf {
+        self.0.join("imports")
+    }
+
     /// One site's folder.
     pub fn site(&self, name: &str) -> SiteDir {
-        SiteDir { path: self.sites().join(name), tag: self.tag(name) }
+        SiteDir {
+            path: self.sites().join(name),
+            imported: self.imports().join(name),
+            tag: self.tag(name),
+        }
     }
 
     /// Tells this home's kernel objects (namespaces, cgroups) from those of another home on the same host.
@@ -63,6 +72,7 @@ impl Home {
 #[derive(Clone, Debug)]
 pub struct SiteDir {
     path: PathBuf,
+    imported: PathBuf,
     tag: String,
 }
 
@@ -82,6 +92,14 @@ impl SiteDir {
     /// The package lock.
     pub fn lock(&self) -> PathBuf {
         self.path.join("site.lock")
+    }
+    /// Earlier package locks, which a rollback may need.
+    pub fn earlier_locks(&self) -> PathBuf {
+        self.path.join("locks")
+    }
+    /// Lock and profile that an import brought; outside the site, which may not be there yet.
+    pub fn imported(&self) -> &Path {
+        &self.imported
     }
     /// The CA's folder.
     pub fn ca(&self) -> PathBuf {

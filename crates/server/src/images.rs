@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gridgate_depot::{
-    Depot, DepotError, DepotEvent, Explanation, Lock, Mirrors, PinnedPackage, Progress, RoleImage,
-    RoleImageRequest, Unit,
+    Depot, DepotError, DepotEvent, Explanation, Lock, MirrorError, Mirrors, PinnedPackage,
+    Progress, RoleImage, RoleImageRequest, Unit,
 };
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{LockedPackage, PackageList};
@@ -95,11 +95,13 @@ fn request(group: &Group<'_>, vmms: &Vmms) -> RoleImageRequest {
     }
 }
 
-/// The site's lock, if it has one.
+/// The site's lock, if it has one; before its first `up` the one that an import brought.
 pub fn lock(dir: &SiteDir) -> Result<Option<Lock>, Failure> {
-    match fs::read_to_string(dir.lock()) {
+    let own = dir.lock();
+    let path = if own.exists() { own } else { dir.imported().join("site.lock") };
+    match fs::read_to_string(&path) {
         Ok(text) => Lock::parse(&text).map(Some).map_err(|e| {
-            caused(ErrorKind::Input, format!("{} is damaged", dir.lock().display()), &e)
+            caused(ErrorKind::Input, format!("{} is damaged", path.display()), &e)
                 .hint("restore it, or remove it to lock the archive's present packages")
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -107,10 +109,10 @@ pub fn lock(dir: &SiteDir) -> Result<Option<Lock>, Failure> {
     }
 }
 
-/// Writes a site's lock when it is another one.
+/// Writes a site's lock when it is another one, or an import's that is not yet its own.
 pub fn store_lock(dir: &SiteDir, old: Option<&Lock>, new: &Lock) -> Result<(), Failure> {
     let text = new.to_text();
-    if old.is_some_and(|old| old.to_text() == text) {
+    if dir.lock().exists() && old.is_some_and(|old| old.to_text() == text) {
         return Ok(());
     }
     write_atomic(&dir.lock(), text.as_bytes())
@@ -255,10 +257,14 @@ pub fn mirrors(
     environment: &BTreeMap<String, String>,
 ) -> Result<Mirrors, Failure> {
     let said = flag.or_else(|| environment.get("GRIDGATE_MIRROR").map(String::as_str));
-    let mut mirrors = Mirrors::discover(said, profile).map_err(|e| {
-        caused(ErrorKind::Host, "no Debian mirror is known", &e)
-            .hint("name one: `gridgate up --mirror URL …`, or `mirror = \"URL\"` under [site]")
-    })?;
+    let mut mirrors = match Mirrors::discover(said, profile) {
+        // A host without one may have all it needs in its depot; what it lacks is then named.
+        Err(MirrorError::NotFound { .. }) => Mirrors::default(),
+        found => found.map_err(|e| {
+            caused(ErrorKind::Host, "no Debian mirror is known", &e)
+                .hint("name one: `gridgate up --mirror URL …`, or `mirror = \"URL\"` under [site]")
+        })?,
+    };
     if let Some(proxy) = environment.get("http_proxy").filter(|proxy| !proxy.is_empty()) {
         mirrors.proxy = Some(proxy.clone());
     }

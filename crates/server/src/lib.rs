@@ -20,6 +20,7 @@ mod checks;
 mod choice;
 mod convert;
 mod daemon;
+mod depot_tasks;
 mod disks;
 mod drift;
 mod failure;

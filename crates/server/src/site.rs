@@ -12,7 +12,7 @@ use gridgate_protocol::site_api::{CheckRun, ErrorKind};
 use crate::failure::{Failure, caused, failure};
 use crate::home::{Home, SiteDir};
 use crate::install::{InstallServer, Installations, Links};
-use crate::task::Task;
+use crate::task::{Slot, Task};
 use crate::wanted::Wanted;
 
 /// A site that this daemon knows.
@@ -29,7 +29,7 @@ pub struct Site {
     pub installations: Installations,
     wanted: RwLock<Option<Arc<Wanted>>>,
     ca: RwLock<Option<Arc<SiteCa>>>,
-    task: Mutex<Option<Arc<Task>>>,
+    task: Slot,
     services: Mutex<Services>,
     checks: Mutex<Option<CheckRun>>,
 }
@@ -57,7 +57,7 @@ impl Site {
             links: Links::new(),
             wanted: RwLock::new(None),
             ca: RwLock::new(None),
-            task: Mutex::new(None),
+            task: Slot::default(),
             services: Mutex::new(Services::default()),
             checks: Mutex::new(checks),
         })
@@ -88,32 +88,12 @@ impl Site {
 
     /// The task under way.
     pub fn task(&self) -> Option<Arc<Task>> {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        task.filter(|task| !task.ended())
+        self.task.current()
     }
 
     /// Begins a task, or gives the equal one under way (`false`), or refuses.
     pub fn begin(&self, name: &str, request: String) -> Result<(Arc<Task>, bool), Failure> {
-        let mut slot = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = slot.as_ref().filter(|task| !task.ended()) {
-            if task.name == name && task.request == request {
-                return Ok((task.clone(), false));
-            }
-            let mut busy = failure(
-                ErrorKind::Busy,
-                format!(
-                    "{} is busy with `{}` for {} s",
-                    self.name,
-                    task.name,
-                    task.millis() / 1000
-                ),
-            );
-            busy.hint = Some("wait for it to end: `gridgate status --watch`".into());
-            return Err(busy);
-        }
-        let task = Task::new(name, request);
-        *slot = Some(task.clone());
-        Ok((task, true))
+        self.task.begin(&self.name, name, request)
     }
 
     /// Result of the last site checks.

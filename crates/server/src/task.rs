@@ -7,10 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gridgate_protocol::site_api::Event;
+use gridgate_protocol::site_api::{ErrorKind, Event};
 use tokio::sync::watch;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Hint, failure};
 
 /// A task under way or ended. Cheap to share.
 pub struct Task {
@@ -75,6 +75,40 @@ impl Task {
             stage: stage.to_owned(),
             started: Instant::now(),
         }
+    }
+}
+
+/// Where one task at a time may be under way.
+#[derive(Default)]
+pub struct Slot(Mutex<Option<Arc<Task>>>);
+
+impl Slot {
+    /// The task under way.
+    pub fn current(&self) -> Option<Arc<Task>> {
+        let task = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        task.filter(|task| !task.ended())
+    }
+
+    /// Begins a task of `owner`, or gives the equal one under way (`false`), or refuses.
+    pub fn begin(
+        &self,
+        owner: &str,
+        name: &str,
+        request: String,
+    ) -> Result<(Arc<Task>, bool), Failure> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = slot.as_ref().filter(|task| !task.ended()) {
+            if task.name == name && task.request == request {
+                return Ok((task.clone(), false));
+            }
+            let seconds = task.millis() / 1000;
+            let what = format!("{owner} is busy with `{}` for {seconds} s", task.name);
+            return Err(failure(ErrorKind::Busy, what)
+                .hint("wait for it to end: `gridgate status --watch`"));
+        }
+        let task = Task::new(name, request);
+        *slot = Some(task.clone());
+        Ok((task, true))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod console;
 pub mod convert;
 pub mod daemon;
+pub mod depot;
 pub mod destroy;
 pub mod doctor;
 pub mod down;

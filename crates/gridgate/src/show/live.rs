@@ -7,7 +7,7 @@ use gridgate_protocol::site_api::{ApiError, Event};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::figures::{millis, printable, progress};
-use super::{Paint, Style, checks, error, plan};
+use super::{Paint, Style, checks, depot, error, plan};
 
 /// How often the lines move; four times a second is lively enough and costs nothing.
 const TICK: Duration = Duration::from_millis(250);
@@ -69,6 +69,7 @@ impl Live {
                 let mark = checks::sign(&result.outcome);
                 self.mark(mark, "site", "check", &millis(result.millis), &result.title);
             }
+            Event::Depot(report) => self.above(depot::text(report, self.style).trim_end()),
             Event::Done { .. } | Event::Failed(_) => self.clear(),
         }
     }

@@ -11,6 +11,7 @@
 //! | [`screen`] | the only writer to standard output and standard error |
 
 pub mod checks;
+pub mod depot;
 pub mod drift;
 pub mod error;
 pub mod figures;
