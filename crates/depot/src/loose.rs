@@ -85,6 +85,7 @@ pub(crate) fn loose(
     remove_tree(&folder)?;
     fs::rename(work.dir().join("made"), &folder).map_err(DepotError::io("keep", &folder))?;
     files::sync_all(&folder)?;
+    crate::seal::close(&folder, &["root"])?;
     let text = serde_json::to_vec_pretty(&Note { packages: pins }).unwrap_or_default();
     files::write_whole(&folder.join(NOTE), &text)?;
     timer.finish(progress);
