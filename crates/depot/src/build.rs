@@ -50,6 +50,18 @@ pub(crate) struct Run<'a> {
     pub(crate) requests: &'a [RoleImageRequest],
     pub(crate) lock: Option<&'a Lock>,
     pub(crate) progress: &'a dyn Progress,
+    /// Whose signatures on the archive's release files count.
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) wanted: Wanted,
+}
+
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// To the images.
+    Images,
+    /// To the lock: packages of roles are chosen, not fetched.
+    Lock,
 }
 
 /// A request with what is known of it.
@@ -167,6 +179,10 @@ impl Run<'_> {
                 root
             }
         };
+        if self.wanted == Wanted::Lock {
+            self.count(work, &new, &[])?;
+            return Ok(Built { images: Vec::new(), lock: self.new_lock(orders, base.packages) });
+        }
         let to_build: Vec<&Order<'_>> =
             orders.iter().filter(|order| self.cached(order).is_none()).collect();
         if let Some(root) = self.common_root(work, &base, &known, &to_build, larder)? {
@@ -195,7 +211,7 @@ impl Run<'_> {
         let timer = Timer::start(self.progress, "index", Stage::Index, SUITE.to_owned());
         let suites = Suites {
             fetcher,
-            keyring: &Keyring::debian(),
+            keyring: self.keyring,
             dir: &self.store.folder("index"),
             progress: self.progress,
             subject: "index",
@@ -286,7 +302,9 @@ impl Run<'_> {
         for order in orders.iter_mut().filter(|order| order.pins.is_none()) {
             order.pins = resolved.remove(&order.request.role);
         }
-        for order in orders.iter().filter(|order| self.cached(order).is_none()) {
+        let build =
+            |order: &&Order<'_>| self.wanted == Wanted::Images && self.cached(order).is_none();
+        for order in orders.iter().filter(build) {
             let pins = order.pins.iter().flatten();
             larder.want(pins.filter(|pin| !base.contains(pin)), None)?;
         }

@@ -1,14 +1,17 @@
 //! The depot: one folder, shared by all sites of a host.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::archive::keyring::Keyring;
-use crate::build::Run;
+use crate::archive::stored;
+use crate::build::{Run, SUITE, Wanted};
 use crate::store::{Store, Whole};
 use crate::{
     Built, DepotError, Explanation, Exported, Imported, Lock, Loose, LooseRequest, Mirrors,
-    PinnedPackage, Progress, References, RoleImageRequest, Swept, Verified, explain, export, gc,
-    import, linux, loose, qemu, uml, verify,
+    PinnedPackage, Progress, References, RoleImageRequest, Swept, Updated, Verified, explain,
+    export, gc, import, linux, loose, qemu, uml, update, verify,
 };
 
 /// The store of packages, root trees and images.
@@ -16,6 +19,7 @@ use crate::{
 pub struct Depot {
     store: Store,
     chamber: PathBuf,
+    keyring: Keyring,
 }
 
 /// A User Mode Linux kernel with what it needs to run.
@@ -69,7 +73,8 @@ pub struct Qemu {
 impl Depot {
     /// Opens a depot, making its folders when they are missing.
     pub fn open(dir: &Path) -> Result<Depot, DepotError> {
-        Ok(Depot { store: Store::open(dir)?, chamber: PathBuf::from("/proc/self/exe") })
+        let (store, keyring) = (Store::open(dir)?, Keyring::debian());
+        Ok(Depot { store, chamber: PathBuf::from("/proc/self/exe"), keyring })
     }
 
     /// Its folders.
@@ -96,7 +101,48 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Built, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        Run { store, program, mirrors, requests, lock, progress }.run()
+        let (keyring, wanted) = (&self.keyring, Wanted::Images);
+        Run { store, program, mirrors, requests, lock, progress, keyring, wanted }.run()
+    }
+
+    /// What the archive has now for these requests, and for the kernels and VMMs of `lock`. No package
+    /// of a role is fetched.
+    pub fn update(
+        &self,
+        mirrors: &Mirrors,
+        requests: &[RoleImageRequest],
+        lock: &Lock,
+        progress: &dyn Progress,
+    ) -> Result<Updated, DepotError> {
+        let (store, program) = (&self.store, self.chamber.as_path());
+        let (keyring, wanted, none) = (&self.keyring, Wanted::Lock, None);
+        let run = Run { store, program, mirrors, requests, lock: none, progress, keyring, wanted };
+        let found = run.run()?.lock;
+        let mut new = lock.clone();
+        (new.suite, new.base, new.roles) = (found.suite, found.base, found.roles);
+        if !lock.uml.is_empty() {
+            new.uml = uml::newest(store, mirrors, progress)?;
+        }
+        if !lock.linux.is_empty() {
+            new.linux = linux::newest(store, mirrors, progress)?;
+        }
+        if !lock.qemu.is_empty() {
+            new.qemu = qemu::newest(store, mirrors, progress)?;
+        }
+        let changes = update::compare(lock, &new, &self.security()?);
+        Ok(Updated { lock: new, changes })
+    }
+
+    /// The SHA-256 of every package in the stored index of the security archive.
+    fn security(&self) -> Result<BTreeSet<String>, DepotError> {
+        let (dir, suite) = (self.store.folder("index"), format!("{SUITE}-security"));
+        let path = stored::release_path(&dir, &suite);
+        if !path.exists() {
+            return Ok(BTreeSet::new());
+        }
+        let bytes = fs::read(&path).map_err(DepotError::io("read", &path))?;
+        let release = stored::verify(&bytes, &suite, &self.keyring)?;
+        Ok(update::hashes(&stored::text(&dir, stored::packages(&release, &suite)?)?))
     }
 
     /// Fetches or finds the User Mode Linux kernel. When the lock pins its packages
@@ -130,7 +176,10 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Linux, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        let tools = || Run { store, program, mirrors, requests: &[], lock, progress }.tools();
+        let (keyring, wanted) = (&self.keyring, Wanted::Images);
+        let tools = || {
+            Run { store, program, mirrors, requests: &[], lock, progress, keyring, wanted }.tools()
+        };
         linux::linux(store, mirrors, lock, progress, program, &tools)
     }
 
@@ -165,13 +214,13 @@ impl Depot {
         target: &Path,
         progress: &dyn Progress,
     ) -> Result<Exported, DepotError> {
-        let (store, keyring) = (&self.store, &Keyring::debian());
+        let (store, keyring) = (&self.store, &self.keyring);
         export::Export { store, keyring, site, lock, profile }.write(target, progress)
     }
 
     /// Takes an export in. Every hash and signature is checked before anything of it counts.
     pub fn import(&self, source: &Path, progress: &dyn Progress) -> Result<Imported, DepotError> {
-        import::import(&self.store, source, &Keyring::debian(), progress)
+        import::import(&self.store, source, &self.keyring, progress)
     }
 
     /// Reads everything again and says what is damaged. Changes nothing.

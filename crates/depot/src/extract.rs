@@ -90,6 +90,15 @@ impl Extract<'_> {
         Ok((folder, note))
     }
 
+    /// The packages that the archive has now.
+    pub(crate) fn chosen_anew(
+        &self,
+        choose: &dyn Fn(&Index) -> Result<Vec<PinnedPackage>, DepotError>,
+    ) -> Result<Vec<PinnedPackage>, DepotError> {
+        let fetcher = Fetcher::new(self.mirrors, CONNECTIONS)?;
+        Ok(sorted(self.newest(&fetcher, choose)?))
+    }
+
     fn note_path(&self, folder: &Path) -> PathBuf {
         folder.join(format!("{}.json", self.kind.name))
     }

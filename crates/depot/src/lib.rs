@@ -62,6 +62,7 @@ mod stage;
 mod store;
 mod tree;
 mod uml;
+mod update;
 mod verify;
 
 pub use archive::fetch::FetchError;
@@ -84,4 +85,5 @@ pub use pieces::{ImagePiece, ImagePieces, PieceFound};
 pub use progress::{DepotEvent, Progress, Silent, Stage, Unit};
 pub use provision::Provision;
 pub use recipe::{Recipe, RecipeFile, recipe};
+pub use update::{Change, Updated, compare};
 pub use verify::Verified;

@@ -64,6 +64,16 @@ pub(crate) fn linux(
     })
 }
 
+/// The packages that the archive has now.
+pub(crate) fn newest(
+    store: &Store,
+    mirrors: &Mirrors,
+    progress: &dyn Progress,
+) -> Result<Vec<PinnedPackage>, DepotError> {
+    let extract = Extract { kind: KIND, store, mirrors, progress };
+    extract.chosen_anew(&|index| choose(&extract, index))
+}
+
 fn choose(extract: &Extract<'_>, index: &Index) -> Result<Vec<PinnedPackage>, DepotError> {
     let missing = || extract.index_lacks(&format!("kernel that {META} depends on"));
     let meta = index.named(META).first().ok_or_else(missing)?;

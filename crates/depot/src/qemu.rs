@@ -69,6 +69,16 @@ pub(crate) fn qemu(
     })
 }
 
+/// The packages that the archive has now.
+pub(crate) fn newest(
+    store: &Store,
+    mirrors: &Mirrors,
+    progress: &dyn Progress,
+) -> Result<Vec<PinnedPackage>, DepotError> {
+    let extract = Extract { kind: KIND, store, mirrors, progress };
+    extract.chosen_anew(&|index| choose(&extract, index))
+}
+
 /// QEMU and all libraries that its package needs, directly or not.
 fn choose(extract: &Extract<'_>, index: &Index) -> Result<Vec<PinnedPackage>, DepotError> {
     let start = OTHERS.iter().filter_map(|name| index.named(name).first().copied());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::index::Index;
 use crate::archive::suite::Updates;
 use crate::depot::Uml;
 use crate::error::DepotError;
@@ -44,11 +45,10 @@ pub(crate) fn uml(
 ) -> Result<Uml, DepotError> {
     let extract = Extract { kind: KIND, store, mirrors, progress };
     let locked = lock.map(|lock| lock.uml.as_slice());
-    let (folder, note) = extract.find_or_make(
-        locked,
-        &|index| PACKAGES.iter().map(|name| extract.pin(index, name)).collect(),
-        &|work, folder, pins| unpack(&extract, work, folder, pins),
-    )?;
+    let (folder, note) =
+        extract.find_or_make(locked, &|index| choose(&extract, index), &|work, folder, pins| {
+            unpack(&extract, work, folder, pins)
+        })?;
     Ok(Uml {
         root: folder.join("root"),
         kernel: PathBuf::from(KERNEL),
@@ -56,6 +56,20 @@ pub(crate) fn uml(
         release: note.release,
         packages: note.packages,
     })
+}
+
+/// The packages that the archive has now.
+pub(crate) fn newest(
+    store: &Store,
+    mirrors: &Mirrors,
+    progress: &dyn Progress,
+) -> Result<Vec<PinnedPackage>, DepotError> {
+    let extract = Extract { kind: KIND, store, mirrors, progress };
+    extract.chosen_anew(&|index| choose(&extract, index))
+}
+
+fn choose(extract: &Extract<'_>, index: &Index) -> Result<Vec<PinnedPackage>, DepotError> {
+    PACKAGES.iter().map(|name| extract.pin(index, name)).collect()
 }
 
 /// Makes `root` and `modules` in `folder`.

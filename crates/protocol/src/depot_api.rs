@@ -71,3 +71,42 @@ pub struct DepotItem {
     /// What is said of it.
     pub remark: String,
 }
+
+/// Move a site's lock to what the archive has now (`POST /v1/sites/{site}/update`, events).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateRequest {
+    /// Debian mirror given on the command line.
+    pub mirror: Option<String>,
+    /// What the client's environment says of mirror and proxies.
+    pub environment: BTreeMap<String, String>,
+    /// Only say what would change.
+    pub plan_only: bool,
+}
+
+/// What an update changes: one [`crate::site_api::Event::Update`] before the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReport {
+    /// Package by package.
+    pub changes: Vec<PackageChange>,
+    /// Where the earlier lock was kept.
+    pub kept: Option<PathBuf>,
+    /// Whether the new lock was written.
+    pub written: bool,
+}
+
+/// A package in another version, come or gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageChange {
+    /// Debian package name.
+    pub name: String,
+    /// Version before; none when it is added.
+    pub from: Option<String>,
+    /// Version after; none when it is removed.
+    pub to: Option<String>,
+    /// Whether it comes from the security archive.
+    pub security: bool,
+    /// Nodes that it is for.
+    pub nodes: Vec<String>,
+    /// Kernels and VMMs that it is for: `uml`, `linux`, `qemu`.
+    pub tools: Vec<String>,
+}

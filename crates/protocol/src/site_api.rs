@@ -10,6 +10,7 @@
 //! | `POST /v1/sites/{site}/down` | [`DownRequest`] | events |
 //! | `POST /v1/sites/{site}/destroy` | – | events |
 //! | `POST /v1/sites/{site}/check` | – | events |
+//! | `POST /v1/sites/{site}/update` | [`crate::depot_api::UpdateRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/{start,stop,restart,kill}` | [`DownRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/convert` | [`ConvertRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/install` | [`InstallRequest`] | events |
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::agent_api::{HealthReport, ResourceReport};
-use crate::depot_api::DepotReport;
+use crate::depot_api::{DepotReport, UpdateReport};
 use crate::drift::Staying;
 use crate::install_api::Method;
 
@@ -460,6 +461,8 @@ pub enum Event {
     Check(CheckResult),
     /// What came of work in the depot.
     Depot(DepotReport),
+    /// What an update changes.
+    Update(UpdateReport),
     /// The task is done.
     Done {
         /// The site now; none after `destroy`.

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use gridgate_protocol::depot_api::UpdateRequest;
 use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::site_api::{
     ConvertRequest, DownRequest, ErrorKind, Event, ImageExplanation, InstallRequest, RunCommand,
@@ -28,7 +29,9 @@ use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{access, checks, convert, depot_tasks, drift, images, installing, stop, up, wanted};
+use crate::{
+    access, checks, convert, depot_tasks, drift, images, installing, stop, up, update, wanted,
+};
 
 /// Largest request, bytes: a site profile with its components.
 const BODY_LIMIT: usize = 16 << 20;
@@ -69,6 +72,7 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/sites/{site}/check", post(check))
         .route("/v1/sites/{site}/nodes/{node}/install", post(install))
         .route("/v1/sites/{site}/nodes/{node}/installations", get(installations))
+        .route("/v1/sites/{site}/update", post(site_update))
         .route("/v1/sites/{site}/nodes/{node}/profile", get(profile))
         .route("/v1/sites/{site}/nodes/{node}/image", get(image))
         .route("/v1/sites/{site}/nodes/{node}/access", get(node_access))
@@ -191,6 +195,18 @@ async fn check(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> A
     begin(&site, "check", String::new(), move |site, task| async move {
         let run = checks::run(&site, &wanted, &task).await?;
         if run.passed() { Ok(false) } else { Err(up::checks_failed(&run)) }
+    })
+}
+
+async fn site_update(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Json(request): Json<UpdateRequest>,
+) -> Answer {
+    let (site, wanted) = known(&daemon, &name)?;
+    let title = if request.plan_only { "update --plan" } else { "update" };
+    begin(&site, title, request_key(&request), move |site, task| async move {
+        blocking(move || update::run(&site, &wanted, &request, &task)).await?
     })
 }
 

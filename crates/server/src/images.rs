@@ -193,8 +193,22 @@ fn build_groups(
     Ok(built.images)
 }
 
+/// What is asked of the depot for all nodes, and the nodes of each request by its role's name.
+pub fn requests(
+    wanted: &Wanted,
+    vmms: &Vmms,
+) -> (Vec<RoleImageRequest>, BTreeMap<String, Vec<String>>) {
+    let groups = groups(wanted.compiled.nodes.iter());
+    let names = |group: &Group<'_>| {
+        let names = group.nodes.iter().map(|node| node.name.clone()).collect();
+        (group.label.clone(), names)
+    };
+    let nodes = groups.iter().map(names).collect();
+    (groups.iter().map(|group| request(group, vmms)).collect(), nodes)
+}
+
 /// A package that Debian does not have is the profile's fault; it is shown where it stands.
-fn build_failure(error: &DepotError, wanted: &Wanted) -> Failure {
+pub fn build_failure(error: &DepotError, wanted: &Wanted) -> Failure {
     let DepotError::Resolve { reason, .. } = error else {
         return caused(ErrorKind::Host, "the role images could not be built", error)
             .hint("what was fetched and built is kept: `gridgate up` goes on from there");

@@ -45,6 +45,7 @@ mod software;
 mod stop;
 mod task;
 mod up;
+mod update;
 pub mod verdicts;
 mod vmms;
 mod wait;

@@ -25,3 +25,4 @@ pub mod ssh;
 pub mod status;
 pub mod target;
 pub mod up;
+pub mod update;

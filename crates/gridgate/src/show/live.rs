@@ -7,7 +7,7 @@ use gridgate_protocol::site_api::{ApiError, Event};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::figures::{millis, printable, progress};
-use super::{Paint, Style, checks, depot, error, plan};
+use super::{Paint, Style, checks, depot, error, plan, update};
 
 /// How often the lines move; four times a second is lively enough and costs nothing.
 const TICK: Duration = Duration::from_millis(250);
@@ -70,6 +70,7 @@ impl Live {
                 self.mark(mark, "site", "check", &millis(result.millis), &result.title);
             }
             Event::Depot(report) => self.above(depot::text(report, self.style).trim_end()),
+            Event::Update(report) => self.above(update::text(report, self.style).trim_end()),
             Event::Done { .. } | Event::Failed(_) => self.clear(),
         }
     }

@@ -6,6 +6,7 @@
 //! | [`table`] | aligned columns |
 //! | [`figures`] | durations, sizes, text from guests |
 //! | [`nodes`], [`checks`], [`plan`] | the tables of a site |
+//! | [`depot`], [`update`] | what came of work in the depot and on the lock |
 //! | [`error`] | a failure |
 //! | [`plain`], [`live`] | a stream of events, as lines or on a moving terminal |
 //! | [`screen`] | the only writer to standard output and standard error |
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod screen;
 mod style;
 pub mod table;
+pub mod update;
 
 pub use style::{Paint, Style};
 

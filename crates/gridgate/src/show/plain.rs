@@ -6,7 +6,7 @@ use std::time::Duration;
 use gridgate_protocol::site_api::{ApiError, Event};
 
 use super::figures::{millis, printable, progress};
-use super::{Paint, Style, checks, depot, error, plan};
+use super::{Paint, Style, checks, depot, error, plan, update};
 
 /// Progress of one stage is written at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -75,6 +75,7 @@ impl Plain {
                 self.line(at, "site", "check", &format!("{sign} {}", result.title))
             }
             Event::Depot(report) => format!("\n{}", depot::text(report, self.style)),
+            Event::Update(report) => format!("\n{}", update::text(report, self.style)),
             Event::Done { .. } | Event::Failed(_) => String::new(),
         }
     }
