@@ -36,12 +36,12 @@ pub struct Change {
     pub sets: BTreeSet<String>,
 }
 
+/// A package by name, before and after.
+type Step<'l> = (&'l str, Option<&'l PinnedPackage>, Option<&'l PinnedPackage>);
+
 /// What differs between two locks. `security` holds the SHA-256 of every package in the security archive.
 pub fn compare(old: &Lock, new: &Lock, security: &BTreeSet<String>) -> Vec<Change> {
-    let mut changes: BTreeMap<
-        (&str, Option<&PinnedPackage>, Option<&PinnedPackage>),
-        BTreeSet<String>,
-    > = BTreeMap::new();
+    let mut changes: BTreeMap<Step<'_>, BTreeSet<String>> = BTreeMap::new();
     let (before, after) = (sets(old), sets(new));
     for set in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
         let (before, after) = (before.get(set), after.get(set));
@@ -54,16 +54,13 @@ pub fn compare(old: &Lock, new: &Lock, security: &BTreeSet<String>) -> Vec<Chang
             }
         }
     }
-    let change =
-        |((name, from, to), sets): ((&str, Option<&PinnedPackage>, Option<&PinnedPackage>), _)| {
-            Change {
-                name: name.to_owned(),
-                from: from.map(|package| package.version.clone()),
-                to: to.map(|package| package.version.clone()),
-                security: to.is_some_and(|package| security.contains(&package.sha256)),
-                sets,
-            }
-        };
+    let change = |((name, from, to), sets): (Step<'_>, _)| Change {
+        name: name.to_owned(),
+        from: from.map(|package| package.version.clone()),
+        to: to.map(|package| package.version.clone()),
+        security: to.is_some_and(|package| security.contains(&package.sha256)),
+        sets,
+    };
     changes.into_iter().map(change).collect()
 }
 
