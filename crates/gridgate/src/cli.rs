@@ -168,6 +168,7 @@ mod tests {
                 let words = line.split("  ").next().unwrap_or(line);
                 let words = words.split(" | ").next().unwrap_or(words);
                 let words = words.split(" > ").next().unwrap_or(words);
+                let words = words.split(" && ").next().unwrap_or(words);
                 let parsed = Cli::try_parse_from(
                     std::iter::once("gridgate").chain(words.split_whitespace()),
                 );
