@@ -46,3 +46,17 @@ fn web_node_compiles_with_its_own_component() {
     assert!(page.contains("Served from a machine"), "{page}");
     assert!(page.contains("<li>www.web.test (web, 198.51.100.10)</li>"), "{page}");
 }
+
+#[test]
+fn the_benchmark_s_node_wants_all_of_its_list() {
+    let site = site("bench/ui-700");
+    let compiled =
+        compile(&site, &facts()).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
+    let [ui] = compiled.nodes.as_slice() else { panic!("one node") };
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bench/ui-700.txt");
+    let list = std::fs::read_to_string(list).expect("the list");
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    for name in lines.flat_map(str::split_whitespace) {
+        assert!(ui.packages.contains(name), "{name}");
+    }
+}

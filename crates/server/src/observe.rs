@@ -133,7 +133,7 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
         status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {
-        None => (NodeState::Booting, "its agent's first word".to_owned()),
+        None => (NodeState::Booting, unheard(site, &status.name)),
         Some(heard) => {
             let list = status.staying.published_packages.as_deref();
             let judged = judge(&heard, status.published.as_deref(), list);
@@ -144,6 +144,17 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
     };
     status.state = state;
     status.detail = detail;
+}
+
+/// What a node whose agent has not spoken waits for.
+fn unheard(site: &Site, node: &str) -> String {
+    match site.installations.incomplete(node) {
+        Some(record) => {
+            let stage = crate::install::record::current(&record).word();
+            format!("it installs itself: {stage}")
+        }
+        None => "its agent's first word".to_owned(),
+    }
 }
 
 fn tell(status: &mut NodeStatus, report: Report) {
