@@ -15,6 +15,7 @@
 //! | `payload` | what is carried into one run |
 //! | `guest` | a kernel and an initramfs for guest domains |
 //! | `boot` | one run of the nested computer |
+//! | `suite` | `test`: the conformance suite inside |
 
 mod boot;
 mod guest;
@@ -22,6 +23,7 @@ mod initramfs;
 mod modules;
 mod parts;
 mod payload;
+mod suite;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -56,6 +58,15 @@ enum Task {
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Runs the machine crate's conformance suite on Xen
+    #[command(after_help = "Example: cargo xtask xen-lab test -- xen_pv::kills")]
+    Test {
+        #[command(flatten)]
+        lab: Lab,
+        /// Arguments of the test program, such as a test's name
+        #[arg(last = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Opens a shell in the privileged domain, on this terminal
     #[command(after_help = "`exit` ends the shell and the lab.")]
     Shell {
@@ -74,10 +85,10 @@ enum Task {
 #[derive(Clone, Copy, Debug, Args)]
 struct Lab {
     /// Memory of the nested computer, MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1408)]
     memory: u32,
     /// Memory of the privileged domain, MiB; guests get the rest
-    #[arg(long, default_value_t = 448)]
+    #[arg(long, default_value_t = 704)]
     domain_memory: u32,
     /// Processors of the nested computer; the privileged domain has one of them
     #[arg(long, default_value_t = 2)]
@@ -94,6 +105,7 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
             let payload = payload::write(&files, &payload::script(&command)?)?;
             boot::run(&parts, lab, payload, boot::Mode::Command)
         }
+        Task::Test { lab, arguments } => suite::run(lab, &arguments),
         Task::Shell { lab, with, guest } => {
             let parts = parts::get()?;
             let files = files(&parts, &with, guest)?;

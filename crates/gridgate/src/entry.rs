@@ -1,4 +1,4 @@
-//! The executable's other lives: agent, shim, jailed first process, build chamber.
+//! The executable's other lives: agent, shim, jailed first process, keeper of a Xen domain, build chamber.
 //!
 //! They are told apart by the first argument alone, before the command tree is built and before any thread
 //! starts: a shim lives as long as its machine and must stay small, and the jail and the chamber enter
@@ -22,6 +22,7 @@ enum Life<'a> {
     Agent,
     Shim { run_dir: &'a Path },
     Jail { run_dir: &'a Path },
+    XenKeeper { run_dir: &'a Path },
     Chamber { arguments: &'a [OsString] },
     Misused,
 }
@@ -31,6 +32,7 @@ pub fn other_life(arguments: &[OsString]) -> Option<ExitCode> {
     let code = match life(arguments)? {
         Life::Shim { run_dir } => gridgate_machine::shim_main(run_dir),
         Life::Jail { run_dir } => gridgate_machine::jail_main(run_dir),
+        Life::XenKeeper { run_dir } => gridgate_machine::keeper_main(run_dir),
         Life::Chamber { arguments } => gridgate_depot::chamber_main(arguments),
         Life::Agent => {
             logging::agent();
@@ -46,9 +48,10 @@ fn life(arguments: &[OsString]) -> Option<Life<'_>> {
     let life = match (arguments.get(1)?.to_str()?, rest) {
         ("shim", [run_dir]) => Life::Shim { run_dir: Path::new(run_dir) },
         ("jail", [run_dir]) => Life::Jail { run_dir: Path::new(run_dir) },
+        ("xen-keeper", [run_dir]) => Life::XenKeeper { run_dir: Path::new(run_dir) },
         ("agent", []) => Life::Agent,
         ("chamber", arguments) => Life::Chamber { arguments },
-        ("shim" | "jail" | "agent", _) => Life::Misused,
+        ("shim" | "jail" | "xen-keeper" | "agent", _) => Life::Misused,
         _ => return None,
     };
     Some(life)
@@ -67,6 +70,7 @@ mod tests {
         let run_dir = Path::new("/r");
         assert_eq!(life(&words("gridgate shim /r")), Some(Life::Shim { run_dir }));
         assert_eq!(life(&words("gridgate jail /r")), Some(Life::Jail { run_dir }));
+        assert_eq!(life(&words("gridgate xen-keeper /r")), Some(Life::XenKeeper { run_dir }));
         assert_eq!(life(&words("gridgate agent")), Some(Life::Agent));
         assert_eq!(life(&words("gridgate shim")), Some(Life::Misused));
         let arguments = words("chamber a b");

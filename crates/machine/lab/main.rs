@@ -1,4 +1,4 @@
-//! The program with the hidden commands that the tests need: `shim`, `jail`, and
+//! The program with the hidden commands that the tests need: `shim`, `jail`, `xen-keeper`, and
 //! `start SPEC`, a starter that stays until its standard input ends.
 
 use std::io::{Read, Write};
@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let code = match words[..] {
         ["shim", run_dir] => gridgate_machine::shim_main(Path::new(run_dir)),
         ["jail", run_dir] => gridgate_machine::jail_main(Path::new(run_dir)),
+        ["xen-keeper", run_dir] => gridgate_machine::keeper_main(Path::new(run_dir)),
         ["start", spec] => start(Path::new(spec)),
         _ => 64,
     };

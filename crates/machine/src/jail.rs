@@ -130,6 +130,7 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
         }
         Confinement::Keeper => {
             privileges::die_with_the_shim()?;
+            vmm.create(&spec)?;
             PathBuf::from("/")
         }
     };

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | [`spec`] | what a machine is: data only |
 //! | [`state`] | what became of it: data only, `state.json` |
-//! | [`vmm`] | the [`Vmm`] trait, and [`uml`], its first backend |
+//! | [`vmm`] | the [`Vmm`] trait, and its backends [`uml`] and [`xen`] |
 //! | [`machine`] | [`start`], [`find`] and the handle |
 //! | [`console`] | reading from and writing to a guest's console |
 //! | [`shim`] | the process that owns one machine |
@@ -21,7 +21,7 @@
 //! | [`cgroup`] | limits and accounting, cgroup v1 and v2 |
 //!
 //! It never reads a site profile, makes a tap or a disk image, or runs a program
-//! of the host other than this binary itself (as shim and as jail).
+//! of the host other than this binary itself (as shim, jail and keeper) and, for Xen, its toolstack.
 
 #![deny(unsafe_code)]
 
@@ -43,6 +43,7 @@ pub mod state;
 pub mod uml;
 mod usage;
 pub mod vmm;
+pub mod xen;
 
 pub use console::{Console, ConsoleAccess};
 pub use error::{MachineError, StartFailure};
@@ -51,7 +52,10 @@ pub use machine::{Launcher, Machine, StopOutcome, Stopping, find, start};
 pub use overhead::Split;
 pub use probe::{Probe, probe};
 pub use shim::shim_main;
-pub use spec::{Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec};
+pub use spec::{
+    Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec, XenBoot, XenGuest, XenTuning,
+};
 pub use state::{Exit, MachineState};
 pub use usage::Usage;
 pub use vmm::{Vmm, VmmKind};
+pub use xen::keeper_main;

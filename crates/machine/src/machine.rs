@@ -21,7 +21,7 @@ use crate::usage::Usage;
 use crate::{atomic, console, socket, usage, vmm};
 
 /// How long a shim may take to build the jail and start the VMM.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// Starts machines: knows the binary whose hidden commands `shim` and `jail`
 /// lead to [`crate::shim_main`] and [`crate::jail_main`].

@@ -100,6 +100,55 @@ pub enum VmmSpec {
         /// How guest processes are kept apart from the guest kernel.
         security: UmlSecurity,
     },
+    /// Xen, on a host that is its privileged domain.
+    Xen {
+        /// The guest's kernel on the host; not used by [`XenBoot::Pygrub`].
+        kernel: PathBuf,
+        /// Initial RAM file system on the host, or none.
+        #[serde(default)]
+        initramfs: Option<PathBuf>,
+        /// The bridge in the NIC's namespace that its card joins.
+        bridge: String,
+        /// How the guest is run.
+        guest: XenGuest,
+        /// Where its kernel comes from.
+        boot: XenBoot,
+        /// What is usually left to Xen.
+        #[serde(default)]
+        tuning: XenTuning,
+    },
+}
+
+/// How Xen runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XenGuest {
+    /// Paravirtual: needs nothing of the processor.
+    Pv,
+    /// In a hardware container, with paravirtual devices.
+    Pvh,
+}
+
+/// Where a Xen guest's kernel comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XenBoot {
+    /// From the host.
+    Direct,
+    /// From the disk, by its own boot loader configuration.
+    Pygrub,
+}
+
+/// What is usually left to Xen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XenTuning {
+    /// Most CPU time, percent of one CPU.
+    pub cap: Option<u32>,
+    /// The CPUs it may run on, as xl.cfg(5) writes them: `0-3,^1`.
+    pub cpus: Option<String>,
+    /// Most memory that it may be given while it runs, bytes.
+    pub maximum_memory: Option<u64>,
 }
 
 /// How User-Mode Linux runs its guest's processes.

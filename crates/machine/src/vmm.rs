@@ -19,13 +19,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::MachineError;
+use crate::error::{MachineError, StartFailure};
 use crate::spec::{MachineSpec, VmmSpec};
 use crate::state::Exit;
 use crate::uml::Uml;
+use crate::xen::Xen;
 
 /// The kinds of VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,12 +35,15 @@ use crate::uml::Uml;
 pub enum VmmKind {
     /// User-Mode Linux.
     Uml,
+    /// Xen.
+    Xen,
 }
 
 impl std::fmt::Display for VmmKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Uml => "uml",
+            Self::Xen => "xen",
         })
     }
 }
@@ -56,6 +61,15 @@ pub trait Vmm {
 
     /// How its process is shut in.
     fn confinement(&self, spec: &MachineSpec) -> Confinement;
+
+    /// For a keeper: makes the machine up to its first instruction, before the keeper is
+    /// run. What fails here is told by [`crate::start`].
+    ///
+    /// # Errors
+    /// Why it cannot be made; nothing of it is left then.
+    fn create(&self, _spec: &MachineSpec) -> Result<(), StartFailure> {
+        Ok(())
+    }
 
     /// Its command line, with paths as seen in the jail; a keeper's with paths of the host.
     fn command(&self, spec: &MachineSpec) -> VmmCommand;
@@ -107,6 +121,11 @@ pub trait PowerButton {
     /// # Errors
     /// When the VMM does not listen (yet): the shim tries again.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()>;
+
+    /// After how long it is pressed again while the guest goes on. None: once is enough.
+    fn again(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The VMM's own directory, as seen from the shim: how to reach its control socket.
@@ -182,6 +201,12 @@ impl VmmSpec {
             Self::Uml { root, kernel, initramfs, security } => {
                 Box::new(Uml::new(root.clone(), kernel.clone(), initramfs.clone(), *security))
             }
+            Self::Xen { kernel, initramfs, bridge, guest, boot, tuning } => Box::new(Xen::new(
+                (kernel.clone(), initramfs.clone()),
+                bridge.clone(),
+                (*guest, *boot),
+                tuning.clone(),
+            )),
         }
     }
 }

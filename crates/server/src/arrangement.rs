@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use gridgate_machine::{UmlSecurity, VmmSpec};
+use gridgate_machine::{UmlSecurity, VmmSpec, XenGuest};
 use gridgate_profile::{CompiledNode, Guest, Hardware, Security};
 
 use crate::verdicts::Engine;
@@ -48,6 +48,10 @@ impl Arrangement {
             VmmSpec::Uml { security, .. } => Arrangement::Uml(match security {
                 UmlSecurity::Seccomp => Security::Seccomp,
                 UmlSecurity::Ptrace => Security::Ptrace,
+            }),
+            VmmSpec::Xen { guest, .. } => Arrangement::Xen(match guest {
+                XenGuest::Pv => Guest::Pv,
+                XenGuest::Pvh => Guest::Pvh,
             }),
         }
     }

@@ -37,8 +37,9 @@ const MODULES: [&str; 12] = [
 
 /// Without supervisor-mode access prevention: Xen's PV entry paths die of QEMU's (a page
 /// fault on IRET in ring 3). Without RDTSCP: QEMU reports its interception as one of
-/// RDTSC, and Xen gives up the guest (PVH).
-const CPU: &str = "max,-smap,-rdtscp";
+/// RDTSC, and Xen gives up the guest (PVH). Without AVX: the upper halves of its registers do not
+/// survive a change of domain, and programs die of damaged memory ("corrupted unsorted chunks").
+const CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma";
 
 /// Lines of the consoles that are shown when the lab does not come up.
 const TAIL: usize = 25;

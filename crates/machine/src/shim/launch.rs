@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::feed::Feed;
 use super::ground::Ground;
+use super::note;
 use super::wire::{self, FarEnd, Wire};
 use crate::error::StartFailure;
 use crate::jail::Word;
@@ -27,8 +28,8 @@ use crate::state::{Phase, Record};
 use crate::vmm::Vmm;
 use crate::{atomic, lock, process};
 
-/// How long the jail may take before it becomes the VMM.
-const JAIL_LIMIT: Duration = Duration::from_secs(20);
+/// How long the jail may take before it becomes the VMM; Xen's toolstack works meanwhile.
+const JAIL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A machine whose VMM runs.
 pub(super) struct Live {
@@ -72,6 +73,11 @@ pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
     match site.raise(run_dir) {
         Ok(raised) => Ok(raised.into_live(site)),
         Err(why) => {
+            if let Some(undertaker) = site.spec.vmm.vmm().undertaker()
+                && let Err(e) = undertaker.end(&site.spec)
+            {
+                note(&format!("something of the machine is left: {e}"));
+            }
             site.ground.clear();
             Err(why)
         }

@@ -308,7 +308,7 @@ impl Watch {
         self.button = match button.press(&seat) {
             Ok(()) => {
                 self.shutting_down = true;
-                Button::Idle
+                button.again().map_or(Button::Idle, |wait| Button::Again(now + wait))
             }
             Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
         };

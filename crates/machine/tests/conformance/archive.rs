@@ -33,6 +33,16 @@ pub fn tree() -> &'static Path {
     })
 }
 
+/// Where the Xen lab keeps a kernel, an initramfs and busybox; set only there.
+pub fn xen_guest() -> Option<PathBuf> {
+    std::env::var_os("GRIDGATE_XEN_GUEST").map(PathBuf::from)
+}
+
+/// A busybox that needs no library.
+pub fn busybox() -> PathBuf {
+    xen_guest().unwrap_or_else(|| tree().join("usr/bin")).join("busybox")
+}
+
 /// The folder for things that are made once.
 pub fn fixtures() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fixtures");

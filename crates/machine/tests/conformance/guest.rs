@@ -33,11 +33,13 @@ fn image() -> &'static Path {
         for folder in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        fs::copy(archive::tree().join("usr/bin/busybox"), root.join("bin/busybox")).unwrap();
+        fs::copy(archive::busybox(), root.join("bin/busybox")).unwrap();
         for applet in ["sh", "mount", "poweroff", "reboot", "init", "sync", "cat", "ls", "yes"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         std::os::unix::fs::symlink("bin/busybox", root.join("init")).unwrap();
+        // Where a kernel looks that was told by its hypervisor to power off.
+        std::os::unix::fs::symlink("bin", root.join("sbin")).unwrap();
         fs::write(root.join("etc/inittab"), INITTAB).unwrap();
         fs::write(root.join("etc/start"), START).unwrap();
         run(Command::new("chmod").arg("755").arg(root.join("etc/start")));

@@ -24,6 +24,10 @@ pub trait Backend {
     fn vmm() -> VmmSpec;
     /// The same with something that is not a kernel.
     fn bad_kernel() -> VmmSpec;
+    /// Memory of the guest, bytes.
+    fn memory() -> u64 {
+        64 << 20
+    }
 }
 
 /// The program with the hidden commands.
@@ -68,7 +72,7 @@ impl Lab {
             vmm: B::vmm(),
             uid: self.uid,
             gid: self.uid,
-            memory: 64 << 20,
+            memory: B::memory(),
             cpus: 1,
             disks: vec![Disk::own(disk)],
             nic: None,

@@ -7,6 +7,7 @@ mod guest;
 mod lab;
 mod promises;
 mod uml;
+mod xen;
 
 /// Instantiates every promise for one backend.
 macro_rules! conformance {
@@ -74,3 +75,69 @@ macro_rules! backend {
 
 backend!(uml_seccomp, crate::uml::Seccomp);
 backend!(uml_ptrace, crate::uml::Ptrace);
+
+/// Instantiates what a hypervisor's guests keep, for the lab only.
+macro_rules! in_the_xen_lab {
+    ($name:ident, $backend:ty, $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?) => {
+        mod $name {
+            $($(
+                #[test]
+                #[ignore = "needs Xen: cargo xtask xen-lab test"]
+                fn $promise() {
+                    crate::promises::$group::$promise::<$backend>();
+                }
+            )*)*
+        }
+    };
+}
+
+in_the_xen_lab!(
+    xen_pv,
+    crate::xen::Pv,
+    life: [
+        launches_and_boots,
+        stops_gracefully,
+        stops_gracefully_when_asked_before_the_guest_is_up,
+        a_guest_that_will_not_stop_is_killed_at_the_limit,
+        an_interrupted_stop_kills_nothing,
+        kills,
+        restarts_on_the_same_disk,
+        a_guest_may_reboot_itself,
+        a_second_start_is_refused,
+        two_run_at_once,
+    ],
+    failure: [
+        a_panic_is_told_with_its_words,
+        a_bad_kernel_is_told,
+        a_missing_disk_is_told,
+        a_disk_in_use_names_its_user,
+        a_missing_network_is_told,
+        outlives_its_starter,
+    ],
+    console: [
+        speaks_and_listens,
+        shows_history_first,
+        a_second_writer_is_refused,
+        stealing_works,
+        many_may_watch,
+        a_flood_neither_blocks_nor_grows,
+    ],
+    isolation: [stays_small],
+    domain: [
+        leaves_no_domain_and_no_device,
+        a_domain_that_outlives_its_shim_is_ended,
+        a_domain_of_that_name_that_is_not_ours_is_left_alone,
+        too_much_memory_is_told,
+        a_missing_bridge_is_told,
+        joins_the_sites_bridge_under_its_name,
+        live_limits_and_pauses,
+    ],
+);
+
+in_the_xen_lab!(
+    xen_pvh,
+    crate::xen::Pvh,
+    life: [stops_gracefully, a_guest_may_reboot_itself],
+    failure: [a_panic_is_told_with_its_words],
+    domain: [joins_the_sites_bridge_under_its_name],
+);

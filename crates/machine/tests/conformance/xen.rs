@@ -1,0 +1,55 @@
+//! Xen under test, inside the lab: `cargo xtask xen-lab test`. The suite's own list of
+//! promises, but for those about a jail, which a keeper does not have.
+
+use gridgate_machine::{VmmSpec, XenBoot, XenGuest, XenTuning};
+
+use crate::archive;
+use crate::lab::Backend;
+
+/// The bridge in a test's network.
+pub const BRIDGE: &str = "site";
+
+fn guest(file: &str) -> std::path::PathBuf {
+    archive::xen_guest().expect("the Xen lab's guest: GRIDGATE_XEN_GUEST").join(file)
+}
+
+fn domain(kernel: &str, guest_type: XenGuest) -> VmmSpec {
+    VmmSpec::Xen {
+        kernel: guest(kernel),
+        initramfs: Some(guest("initramfs")),
+        bridge: BRIDGE.into(),
+        guest: guest_type,
+        boot: XenBoot::Direct,
+        tuning: XenTuning { maximum_memory: Some(160 << 20), ..XenTuning::default() },
+    }
+}
+
+/// Paravirtual guests.
+pub struct Pv;
+
+impl Backend for Pv {
+    fn vmm() -> VmmSpec {
+        domain("vmlinuz", XenGuest::Pv)
+    }
+    fn bad_kernel() -> VmmSpec {
+        domain("busybox", XenGuest::Pv)
+    }
+    fn memory() -> u64 {
+        96 << 20
+    }
+}
+
+/// Guests in a hardware container.
+pub struct Pvh;
+
+impl Backend for Pvh {
+    fn vmm() -> VmmSpec {
+        domain("vmlinuz", XenGuest::Pvh)
+    }
+    fn bad_kernel() -> VmmSpec {
+        domain("busybox", XenGuest::Pvh)
+    }
+    fn memory() -> u64 {
+        128 << 20
+    }
+}

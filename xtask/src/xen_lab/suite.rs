@@ -1,0 +1,54 @@
+//! The machine crate's conformance suite inside the lab: its test program and the program
+//! with the hidden commands, at the paths that they were compiled with.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Lab, boot, guest, parts, payload};
+
+/// Runs it; the test program's exit code.
+pub(crate) fn run(lab: Lab, arguments: &[OsString]) -> Result<i32> {
+    let programs = built()?;
+    let test = programs
+        .iter()
+        .find(|path| path.parent().is_some_and(|folder| folder.ends_with("deps")))
+        .context("cargo built no conformance suite")?;
+    let parts = parts::get()?;
+    let mut files = programs.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
+    files.extend(guest::entries(&parts)?);
+    let test = payload::Entry::same(test)?.to;
+    let mut command = vec![test.into_os_string(), "--include-ignored".into()];
+    if arguments.iter().all(|argument| argument.as_encoded_bytes().starts_with(b"-")) {
+        command.push("xen_".into());
+    }
+    // As many as the nested computer has memory and processors for.
+    command.push("--test-threads=2".into());
+    command.extend(arguments.iter().cloned());
+    let script =
+        format!("export GRIDGATE_XEN_GUEST={}\n{}", guest::FOLDER, payload::script(&command)?);
+    let payload = payload::write(&files, &script)?;
+    boot::run(&parts, lab, payload, boot::Mode::Command)
+}
+
+/// Builds them and tells where they are.
+fn built() -> Result<Vec<PathBuf>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["test", "--quiet", "--no-run", "--package", "gridgate-machine"])
+        .args(["--test", "conformance", "--message-format", "json"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("the conformance suite does not build");
+    }
+    let executable = |line: &[u8]| {
+        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
+        Some(PathBuf::from(message["executable"].as_str()?))
+    };
+    Ok(output.stdout.split(|byte| *byte == b'\n').filter_map(executable).collect())
+}
