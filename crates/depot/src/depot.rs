@@ -10,7 +10,7 @@ use crate::build::{Run, SUITE, Wanted};
 use crate::store::{Store, Whole};
 use crate::{
     Built, DepotError, Explanation, Exported, Imported, Lock, Loose, LooseRequest, Mirrors,
-    PinnedPackage, Progress, References, RoleImageRequest, Swept, Updated, Verified, explain,
+    PinnedPackage, Pool, Progress, References, RoleImageRequest, Swept, Updated, Verified, explain,
     export, gc, import, linux, loose, qemu, uml, update, verify,
 };
 
@@ -197,6 +197,11 @@ impl Depot {
     /// Tells what decides about an image, without building or downloading anything.
     pub fn explain(&self, request: &RoleImageRequest, lock: Option<&Lock>) -> Explanation {
         explain::explain(&self.store, request, lock)
+    }
+
+    /// The depot as a Debian archive.
+    pub fn pool(&self) -> Pool {
+        Pool::new(self.store.clone(), self.keyring.clone())
     }
 
     /// The stored `.deb` of this hash, if there.

@@ -179,8 +179,7 @@ async fn gc(State(daemon): State<Arc<Daemon>>, Json(request): Json<GcRequest>) -
     let key = request_key(&request);
     begin(&daemon, "depot gc", key, move |daemon, _| {
         let depot = images::depot(&daemon.home.depot())?;
-        let held = hold(daemon, &depot)?;
-        let needed = references(daemon, &depot)?;
+        let (held, needed) = hold(daemon, &depot)?;
         let swept = held
             .sweep(&needed, !request.dry_run)
             .map_err(|e| depot_failure("the depot could not be swept", &e))?;
@@ -210,8 +209,7 @@ async fn verify(State(daemon): State<Arc<Daemon>>, Json(request): Json<VerifyReq
         let damaged = found.damaged.len();
         if request.mend && damaged > 0 {
             let mirrors = images::mirrors(request.mirror.as_deref(), None, &request.environment)?;
-            let held = hold(daemon, &depot)?;
-            let needed = references(daemon, &depot)?;
+            let (held, needed) = hold(daemon, &depot)?;
             held.mend(&mut found, &needed, &mirrors)
                 .map_err(|e| depot_failure("the depot could not be mended", &e))?;
         }
@@ -240,8 +238,14 @@ fn item(item: Item) -> DepotItem {
     DepotItem { folder: folder.to_owned(), name, bytes, remark }
 }
 
-/// Takes the depot while no site is being worked on.
-fn hold<'d>(daemon: &Daemon, depot: &'d Depot) -> Result<Held<'d>, Failure> {
+/// Takes the depot while no site is being worked on, and finds out what is needed of it.
+///
+/// Which images the profiles want is asked before, since that looks into the depot; a site that is brought up
+/// meanwhile has noted its images with its nodes, which are read after.
+fn hold<'d>(daemon: &Daemon, depot: &'d Depot) -> Result<(Held<'d>, References), Failure> {
+    let sites = daemon.sites();
+    let images: BTreeSet<String> =
+        sites.iter().flat_map(|site| wanted_images(site, depot)).collect();
     let held = depot.hold().map_err(|e| depot_failure("nothing was removed", &e))?;
     for site in daemon.sites() {
         if let Some(task) = site.task() {
@@ -249,20 +253,19 @@ fn hold<'d>(daemon: &Daemon, depot: &'d Depot) -> Result<Held<'d>, Failure> {
             return Err(failure(ErrorKind::Busy, what).hint("again when it has ended"));
         }
     }
-    Ok(held)
+    let mut needed = references(daemon)?;
+    needed.images.extend(images);
+    Ok((held, needed))
 }
 
 /// What all sites of this home need of the depot. A site of which that cannot be told stops everything.
-fn references(daemon: &Daemon, depot: &Depot) -> Result<References, Failure> {
+fn references(daemon: &Daemon) -> Result<References, Failure> {
     let mut needed = References::default();
     for folder in [daemon.home.sites(), daemon.home.imports()] {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             site_references(&daemon.home.site(&name), &mut needed)?;
         }
-    }
-    for site in daemon.sites() {
-        needed.images.extend(wanted_images(&site, depot));
     }
     Ok(needed)
 }

@@ -38,9 +38,12 @@ pub async fn open(
     let listening = site.services(|s| s.install.as_ref().is_some_and(|i| i.address == address));
     let fresh = changes.made.contains(&gridgate_net::Change::NamespaceMade);
     if !listening || fresh {
-        site.services(|services| services.install = None);
+        site.services(|services| (services.install, services.archive) = (None, None));
         let server = install::serve(site, &wanted.network.namespace, address)?;
-        site.services(|services| services.install = Some(server));
+        let archive = install::archive_service::serve(site, &wanted.network.namespace, address)?;
+        site.services(|services| {
+            (services.install, services.archive) = (Some(server), Some(archive));
+        });
     }
     ports(site, wanted).await
 }

@@ -11,7 +11,7 @@ use gridgate_protocol::site_api::{CheckRun, ErrorKind};
 
 use crate::failure::{Failure, caused, failure};
 use crate::home::{Home, SiteDir};
-use crate::install::{InstallServer, Installations, Links};
+use crate::install::{ArchiveService, InstallServer, Installations, Links};
 use crate::task::{Slot, Task};
 use crate::wanted::Wanted;
 
@@ -39,6 +39,8 @@ pub struct Site {
 pub struct Services {
     /// The install server.
     pub install: Option<InstallServer>,
+    /// The package service.
+    pub archive: Option<ArchiveService>,
     /// Forwarders of published ports, by node.
     pub ports: Vec<(String, Publish, PublishedPort)>,
 }

@@ -7,6 +7,7 @@
 //!
 //! A node is known by its token alone; what it may ask for is what its own profile names.
 
+pub mod archive_service;
 mod body;
 pub mod installation;
 mod installation_routes;
@@ -15,6 +16,7 @@ pub mod record;
 mod routes;
 mod tls;
 
+pub use archive_service::ArchiveService;
 pub use installation::Installations;
 pub use link::Links;
 pub use tls::{InstallServer, serve, serve_on};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -126,6 +126,7 @@ async fn package(
     State(site): State<Arc<Site>>,
     Extension(caller): Extension<Caller>,
     Path(sha256): Path<String>,
+    headers: HeaderMap,
 ) -> Response {
     let listed = site
         .links
@@ -135,8 +136,8 @@ async fn package(
     let Some(path) = path else {
         return refuse(StatusCode::NOT_FOUND, "this node has no such package");
     };
-    match tokio::fs::read(path).await {
-        Ok(bytes) => bytes.into_response(),
+    match super::body::file(&path, &headers, &sha256).await {
+        Ok(response) => response,
         Err(e) => refuse(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
     }
 }
