@@ -172,17 +172,21 @@ impl Fetcher {
         if fs::metadata(target).is_ok_and(|m| m.len() == expected.size) {
             return Ok(());
         }
+        if self.base(expected.file).is_empty() {
+            return Err(FetchError::NoMirror(expected.file.to_owned()));
+        }
         let part = part_path(target);
         let mut file = loop {
             let options = OpenOptions::new().read(true).append(true).create(true).open(&part);
             let file = options.map_err(store)?;
             flock(&file, FlockOperation::LockExclusive).map_err(|e| store(e.into()))?;
-            if is_same(&file, &part) {
-                break file;
-            }
-            // Whoever held it before finished it.
+            let own = is_same(&file, &part);
+            // Whoever held it before finished it; a part that was begun since is of no use.
             if fs::metadata(target).is_ok_and(|m| m.len() == expected.size) {
-                return Ok(());
+                return if own { fs::remove_file(&part).map_err(store) } else { Ok(()) };
+            }
+            if own {
+                break file;
             }
         };
         self.complete(expected, &mut file, stop, arrived)?;
@@ -271,11 +275,15 @@ impl Fetcher {
         Ok(())
     }
 
-    fn request(&self, file: &str, offset: u64) -> Result<(u16, ureq::Body), FetchError> {
-        let base = match &self.security {
+    fn base(&self, file: &str) -> &str {
+        match &self.security {
             Some(security) if is_security(file) => security,
             _ => &self.debian,
-        };
+        }
+    }
+
+    fn request(&self, file: &str, offset: u64) -> Result<(u16, ureq::Body), FetchError> {
+        let base = self.base(file);
         if base.is_empty() {
             return Err(FetchError::NoMirror(file.to_owned()));
         }

@@ -66,11 +66,12 @@ fn up(lab: &Lab) {
     assert_eq!(lab::node(&lab::done(&events)["status"], "one")["state"], "running");
 }
 
-/// All files in the depot's package store.
+/// All packages in the depot's store.
 fn packages(lab: &Lab) -> BTreeSet<PathBuf> {
     let folders = fs::read_dir(lab.home.path().join("depot/packages")).expect("packages");
     let files = folders.flatten().flat_map(|folder| fs::read_dir(folder.path()).expect("a folder"));
-    files.flatten().map(|file| file.path()).collect()
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb");
+    files.flatten().map(|file| file.path()).filter(is_package).collect()
 }
 
 fn in_node(lab: &Lab, script: &str) -> String {
