@@ -37,8 +37,9 @@ const MODULES: [&str; 12] = [
 
 /// Without supervisor-mode access prevention: Xen's PV entry paths die of QEMU's (a page
 /// fault on IRET in ring 3). Without RDTSCP: QEMU reports its interception as one of
-/// RDTSC, and Xen gives up the guest (PVH). Without AVX: the upper halves of its registers do not
-/// survive a change of domain, and programs die of damaged memory ("corrupted unsorted chunks").
+/// RDTSC, and Xen gives up the guest (PVH). Without AVX: with it, programs
+/// in the privileged domain now and then died of damaged memory ("corrupted unsorted chunks"),
+/// xl and the tests alike; without it that was not seen again.
 const CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma";
 
 /// Lines of the consoles that are shown when the lab does not come up.
