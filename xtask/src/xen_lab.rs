@@ -85,10 +85,10 @@ enum Task {
 #[derive(Clone, Copy, Debug, Args)]
 struct Lab {
     /// Memory of the nested computer, MiB
-    #[arg(long, default_value_t = 1408)]
+    #[arg(long, default_value_t = 1024)]
     memory: u32,
     /// Memory of the privileged domain, MiB; guests get the rest
-    #[arg(long, default_value_t = 704)]
+    #[arg(long, default_value_t = 448)]
     domain_memory: u32,
     /// Processors of the nested computer; the privileged domain has one of them
     #[arg(long, default_value_t = 2)]
