@@ -22,6 +22,8 @@
 //! | `agent::stay`, `watch` | how the node differs from its profile, and putting it back |
 //! | `health`, `reporter`, `board` | how the node does, and saying so |
 //! | `work`, `runs` | what the install server asks for |
+//! | `init` | `/init` of an initial RAM file system: from the kernel to the machine's own root |
+//! | `install` | the installer: from an empty disk to a node that starts from it |
 //! | `client`, `identity`, `network`, `netlink` | the install server and the way to it |
 //! | `place`, `accounts`, `state` | files below the root, account files, the agent's memory |
 //! | `system`, `process`, `login`, `disk`, `ext4_resize`, `kernel`, `systemd_bus`, `systemd_notify`, `allocator` | the machine |
@@ -40,6 +42,8 @@ mod ext4_resize;
 mod health;
 mod identity;
 pub mod image;
+mod init;
+mod install;
 mod kernel;
 mod login;
 mod netlink;
@@ -54,6 +58,8 @@ mod systemd_bus;
 mod systemd_notify;
 mod watch;
 mod work;
+
+pub use init::init_main;
 
 #[cfg(test)]
 mod tests;

@@ -176,11 +176,20 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Linux, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        let (keyring, wanted) = (&self.keyring, Wanted::Images);
-        let tools = || {
-            Run { store, program, mirrors, requests: &[], lock, progress, keyring, wanted }.tools()
-        };
+        let tools = || self.tools(mirrors, lock, progress);
         linux::linux(store, mirrors, lock, progress, program, &tools)
+    }
+
+    /// A root tree with the programs that others are made with: the base root.
+    pub(crate) fn tools(
+        &self,
+        mirrors: &Mirrors,
+        lock: Option<&Lock>,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, DepotError> {
+        let (store, program) = (&self.store, self.chamber.as_path());
+        let (keyring, wanted) = (&self.keyring, Wanted::Images);
+        Run { store, program, mirrors, requests: &[], lock, progress, keyring, wanted }.tools()
     }
 
     /// Fetches or finds QEMU. When the lock pins its packages and the depot holds it,

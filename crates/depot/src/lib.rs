@@ -19,6 +19,7 @@
 //! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
 //! | `vmm/linux-<key>/` | Debian's cloud kernel, packed and not, its modules, and the modules disk |
 //! | `vmm/qemu-<key>/` | QEMU with its libraries and firmware |
+//! | `vmm/initramfs-<key>/` | the initial RAM file system of one kernel |
 //! | `temp/` | what is being made; removed by the next run |
 
 mod apt;
@@ -41,6 +42,7 @@ mod gc;
 mod hash;
 mod image;
 mod import;
+mod initramfs;
 mod inputs;
 mod larder;
 mod linux;
@@ -78,6 +80,7 @@ pub use image::{
     RoleImageRequest,
 };
 pub use import::Imported;
+pub use initramfs::{CLOCK_FILE, Initramfs, InitramfsFile, InitramfsRequest};
 pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
 pub use loose::{Loose, LooseRequest};
 pub use mirrors::{MirrorError, Mirrors};

@@ -1,7 +1,8 @@
-//! The executable's other lives: agent, shim, jailed first process, keeper of a Xen domain, build chamber.
+//! The executable's other lives: agent, shim, jailed first process, keeper of a Xen domain, build chamber, a
+//! machine's `/init`.
 //!
-//! They are told apart by the first argument alone, before the command tree is built and before any thread
-//! starts: a shim lives as long as its machine and must stay small, and the jail and the chamber enter
+//! They are told apart by the program's name and first argument alone, before the command tree is built and before
+//! any thread starts: a shim lives as long as its machine and must stay small, and the jail and the chamber enter
 //! namespaces, which only a process of one thread can do. They are for gridgate itself, so they have no help
 //! and no options; what is wrong with their arguments is a fault of gridgate and gives code 64 (EX_USAGE).
 
@@ -16,10 +17,14 @@ use crate::logging;
 /// Exit code for arguments that no part of gridgate gives; `EX_USAGE` of sysexits.h.
 const MISUSED: i32 = 64;
 
+/// The name that the kernel runs an initial RAM file system's program by.
+const INIT: &str = "/init";
+
 /// Another life of the executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life<'a> {
     Agent,
+    Init,
     Shim { run_dir: &'a Path },
     Jail { run_dir: &'a Path },
     XenKeeper { run_dir: &'a Path },
@@ -38,12 +43,17 @@ pub fn other_life(arguments: &[OsString]) -> Option<ExitCode> {
             logging::agent();
             gridgate_agent::agent_main(AgentOptions::default())
         }
+        Life::Init => gridgate_agent::init_main(),
         Life::Misused => MISUSED,
     };
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
 fn life(arguments: &[OsString]) -> Option<Life<'_>> {
+    // The kernel's own arguments follow, whatever they are.
+    if arguments.first().is_some_and(|name| name == INIT) {
+        return Some(Life::Init);
+    }
     let rest = arguments.get(2..).unwrap_or_default();
     let life = match (arguments.get(1)?.to_str()?, rest) {
         ("shim", [run_dir]) => Life::Shim { run_dir: Path::new(run_dir) },
@@ -72,6 +82,8 @@ mod tests {
         assert_eq!(life(&words("gridgate jail /r")), Some(Life::Jail { run_dir }));
         assert_eq!(life(&words("gridgate xen-keeper /r")), Some(Life::XenKeeper { run_dir }));
         assert_eq!(life(&words("gridgate agent")), Some(Life::Agent));
+        assert_eq!(life(&words("/init agent splash")), Some(Life::Init));
+        assert_eq!(life(&words("/init")), Some(Life::Init));
         assert_eq!(life(&words("gridgate shim")), Some(Life::Misused));
         let arguments = words("chamber a b");
         let chamber = words("gridgate chamber a b");
