@@ -154,6 +154,11 @@ impl Vmms {
         self.uml.as_deref()
     }
 
+    /// The kernel of QEMU's and Xen's guests, if it is at hand.
+    pub fn linux(&self) -> Option<&Linux> {
+        self.linux.as_deref()
+    }
+
     /// The VMM of a machine.
     ///
     /// # Errors
