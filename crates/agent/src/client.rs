@@ -2,6 +2,8 @@
 //! identity and nowhere else; the server must show a certificate of the site's
 //! CA for `SERVER_NAME`. Everything read is bounded in size and in time.
 
+pub(crate) mod install;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
@@ -235,6 +237,29 @@ impl Client {
             .send(body)
             .map_err(|source| unreachable(path, source))?;
         read(path, accept(path, answer)?, MIB)
+    }
+
+    /// Posts JSON and reads JSON.
+    fn post_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        value: &impl Serialize,
+        time: Duration,
+        limit: u64,
+    ) -> Result<T, ClientError> {
+        let fault = |source| ClientError::Answer { path: path.to_owned(), source };
+        let body = serde_json::to_vec(value).map_err(fault)?;
+        let answer = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("authorization", &self.authorization)
+            .header("content-type", "application/json")
+            .config()
+            .timeout_global(Some(time))
+            .build()
+            .send(&body[..])
+            .map_err(|source| unreachable(path, source))?;
+        serde_json::from_slice(&read(path, accept(path, answer)?, limit)?).map_err(fault)
     }
 
     fn post_json(&self, path: &str, value: &impl Serialize) -> Result<(), ClientError> {

@@ -22,6 +22,7 @@
 
 mod clone;
 mod create;
+mod device;
 mod error;
 mod layout;
 mod reflink;
@@ -33,6 +34,7 @@ mod temporary;
 
 pub use clone::Method;
 pub use create::{Created, create};
+pub use device::{DevicePlan, Partitioned, make_swap, partition, read_partitions};
 pub use error::DiskError;
 pub use layout::{DataPartition, DiskPlan};
 pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed, write_seed_archive};
