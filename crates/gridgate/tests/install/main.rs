@@ -1,0 +1,154 @@
+//! A node installs itself in a real machine: from an empty disk, over an old one, with the daemon and the machine
+//! killed on the way, with damage in the depot. Needs root and the Debian archive. One story; the chapters are named in
+//! the output.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    dead_code,
+    reason = "the chapters' names and times are this test's report; the lab is shared with other tests"
+)]
+
+#[path = "../real_site/lab.rs"]
+mod lab;
+#[path = "../real_site/traces.rs"]
+mod traces;
+
+use std::fs;
+
+use lab::{Lab, steps};
+use serde_json::Value;
+
+const PROFILE: &str = r#"
+[site]
+name = "install-t"
+domain = "install.test"
+
+[network]
+prefix = "198.51.100.0/24"
+
+[roles.plain]
+extends = "base"
+
+[nodes.one]
+role = "plain"
+disk = "2 GiB"
+data = [{ name = "store", size = "64 MiB", mount = "/srv/store" }]
+"#;
+
+#[test]
+fn a_node_installs_itself() {
+    let lab = Lab::new("install-t", PROFILE);
+    lab.chapter("an empty disk becomes a node", || birth(&lab));
+    lab.chapter("up finds nothing to do", || unchanged(&lab));
+    lab.chapter("what cannot be is said before the node is touched", || refusals(&lab));
+    lab.chapter("the daemon is killed: the machine goes on", || daemon_killed(&lab));
+    lab.chapter("a second installation is refused; the machine is killed", || machine_killed(&lab));
+    lab.chapter("a damaged piece is mended, a data partition survives", || over_an_old_disk(&lab));
+    lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
+}
+
+fn records(lab: &Lab) -> Vec<Value> {
+    lab.json(&["--json", "install-log", "one"]).as_array().expect("a list").clone()
+}
+
+fn last(lab: &Lab) -> Value {
+    records(lab).pop().expect("a record")
+}
+
+/// The stages of a record that ended, in its order.
+fn ended(record: &Value) -> Vec<&str> {
+    let stages = record["stages"].as_array().expect("stages");
+    let ended = stages.iter().filter(|stage| stage["millis"].is_u64());
+    ended.map(|stage| stage["stage"].as_str().expect("a name")).collect()
+}
+
+const STAGES: [&str; 7] =
+    ["start", "partition", "file_systems", "fetch", "node_configuration", "boot", "services"];
+
+fn birth(lab: &Lab) {
+    let events = lab.events(&["--json", "install", "one", "--profile", &lab.profile()]);
+    let status = &lab::done(&events)["status"];
+    assert_eq!(lab::node(status, "one")["state"], "running");
+    let record = last(lab);
+    assert_eq!((&record["number"], &record["outcome"]), (&1.into(), &"done".into()), "{record}");
+    assert_eq!(ended(&record), STAGES);
+    let fetch = &record["stages"][3];
+    assert_eq!(fetch["bytes"][0], fetch["bytes"][1], "all of it, and no more: {fetch}");
+}
+
+fn unchanged(lab: &Lab) {
+    let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+    assert_eq!(steps(&events), Vec::<String>::new());
+    assert_eq!(lab::done(&events)["changed"], false);
+}
+
+fn refusals(lab: &Lab) {
+    let before = lab.machine_pids();
+    let refused = |arguments: &[&str], code: i32, words: &[&str]| {
+        let output = lab.run(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    };
+    refused(&["install", "one", "--wipe-data", "nothing"], 2, &["nothing", "store"]);
+    refused(&["install", "one", "--resume"], 6, &["no installation of one is unfinished"]);
+    refused(&["install", "two"], 6, &["two"]);
+    assert_eq!(lab.machine_pids(), before);
+    assert_eq!(records(lab).len(), 1);
+}
+
+/// Follows an installation until it fetches.
+fn fetching(lab: &Lab) -> lab::Running {
+    let mut install = lab.spawn(&["--json", "install", "one"]);
+    install.read_until(|event| event["progress"]["stage"] == "fetch");
+    install
+}
+
+fn daemon_killed(lab: &Lab) {
+    let install = fetching(lab);
+    let machine = lab.machine_pids();
+    lab.kill_daemon();
+    assert!(!install.end().success(), "a client whose daemon died must not call it a success");
+    assert_eq!(lab.machine_pids(), machine, "the machine belongs to its shim");
+    lab.events(&["--json", "install", "one", "--resume"]);
+    let record = last(lab);
+    assert_eq!((&record["number"], &record["outcome"]), (&2.into(), &"done".into()), "{record}");
+    assert_eq!(record["launches"], 1, "the installer went on by itself");
+    assert_eq!(ended(&record), STAGES);
+}
+
+fn machine_killed(lab: &Lab) {
+    let install = fetching(lab);
+    let second = lab.run(&["install", "one"]);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(7), "{text}");
+    assert!(text.contains("installation 3") && text.contains("`install one`"), "{text}");
+    lab.kill_machine("one");
+    assert!(!install.end().success());
+    lab.wait_for_end("one");
+    let record = last(lab);
+    assert_eq!(record["outcome"]["failed"]["stage"], "fetch", "{record}");
+    // Half a disk is not booted.
+    let up = lab.run(&["up", "--no-check", &lab.profile()]);
+    assert!(String::from_utf8_lossy(&up.stderr).contains("is not installed completely"));
+    lab.events(&["--json", "install", "one", "--resume"]);
+    let record = last(lab);
+    assert_eq!((&record["number"], &record["outcome"]), (&3.into(), &"done".into()), "{record}");
+    assert_eq!(record["launches"], 2);
+    assert_eq!(ended(&record), STAGES);
+}
+
+fn over_an_old_disk(lab: &Lab) {
+    let kept = "echo kept >/srv/store/a && echo lost >/root/a && sync";
+    lab.text(&["exec", "one", "--", "sh", "-c", kept]);
+    let images = fs::read_dir(lab.home.path().join("depot/images")).expect("images").flatten();
+    let piece = images.map(|entry| entry.path().join("pieces/00001.zst")).next().expect("a piece");
+    fs::write(&piece, b"damage").expect("damage");
+    lab.events(&["--json", "install", "one"]);
+    assert!(fs::metadata(&piece).expect("a piece").len() > 6, "it was cut again");
+    assert_eq!(lab.text(&["exec", "one", "--", "cat", "/srv/store/a"]).trim(), "kept");
+    assert!(!lab.run(&["exec", "one", "--", "test", "-e", "/root/a"]).status.success());
+    lab.events(&["--json", "install", "one", "--wipe-data", "store"]);
+    assert!(!lab.run(&["exec", "one", "--", "test", "-e", "/srv/store/a"]).status.success());
+}
