@@ -45,6 +45,16 @@ impl CommandLine {
         self.words.iter().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// The parameters of a module, as it takes them: what stands on the line as `module.name=value`. `-` and `_` are one
+    /// in a module's name.
+    pub(crate) fn parameters_of(&self, module: &str) -> String {
+        let own = |word: &String| {
+            let (name, parameter) = word.split_once('.')?;
+            (name.replace('-', "_") == module).then(|| quoted(parameter))
+        };
+        self.words.iter().filter_map(own).collect::<Vec<_>>().join(" ")
+    }
+
     /// What the kernel would give its init: a level or target to start, and what stands behind `--`.
     pub(crate) fn for_init(&self) -> Vec<String> {
         let mut own = self.words.iter().skip_while(|word| *word != "--").skip(1);
@@ -53,6 +63,14 @@ impl CommandLine {
         };
         let before = self.words.iter().take_while(|word| *word != "--").filter(level).cloned();
         before.chain(own.by_ref().cloned()).collect()
+    }
+}
+
+/// A value with blanks in it stands between quotes.
+fn quoted(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, value)) if value.contains(' ') => format!("{name}=\"{value}\""),
+        _ => parameter.to_owned(),
     }
 }
 
@@ -68,5 +86,16 @@ mod tests {
         assert_eq!(line.value("x"), Some("a b"));
         assert_eq!(line.value("roo"), None);
         assert_eq!(line.for_init(), ["single"]);
+    }
+
+    #[test]
+    fn modules_find_their_parameters() {
+        let line = CommandLine::parse(
+            "virtio_mmio.device=512@0xfeb00e00:12 virtio-mmio.device=4K@0x1:5 a.b=\"c d\" a.e x.y=1",
+        );
+        let devices = "device=512@0xfeb00e00:12 device=4K@0x1:5";
+        assert_eq!(line.parameters_of("virtio_mmio"), devices);
+        assert_eq!(line.parameters_of("a"), "b=\"c d\" e");
+        assert_eq!(line.parameters_of("root"), "");
     }
 }

@@ -57,8 +57,8 @@ pub(crate) fn say(words: impl fmt::Display) {
 /// Runs as the machine's first process. It comes back only when it cannot go on; the exit code is then 1.
 #[must_use]
 pub fn init_main() -> i32 {
-    if std::process::id() != 1 {
-        say("/init is for the kernel to run, as process 1");
+    if std::process::id() != 1 || !mounts::root_is_in_memory() {
+        say("/init is for the kernel to run, as process 1 in an initial RAM file system");
         return 1;
     }
     let ended = run();
@@ -72,11 +72,12 @@ fn run() -> Result<(), InitError> {
     mounts::basic()?;
     let line = CommandLine::read()?;
     let mut events = Events::open().map_err(io("listen for", "device events"))?;
-    let mut modules = Modules::read();
+    let mut modules = Modules::read(&line);
     modules.load_always();
     modules.load_wanted();
     if line.has(INSTALL_ARGUMENT) {
-        return Ok(crate::install::run(&line, &mut events, &mut modules));
+        crate::install::run(&line, &mut events, &mut modules);
+        return Ok(());
     }
     standard(&line, &mut events, &mut modules)
 }

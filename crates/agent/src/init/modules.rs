@@ -2,11 +2,12 @@
 //! depends on. Formats: modules.dep(5); aliases are patterns as in fnmatch(3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::say;
+use super::{CommandLine, say};
 
 /// Names of modules that no device asks for.
 const ALWAYS: &str = "/gridgate/modules";
@@ -21,6 +22,8 @@ pub(crate) struct Modules {
     folder: PathBuf,
     index: Index,
     loaded: BTreeSet<String>,
+    /// Where parameters of modules stand.
+    line: CommandLine,
 }
 
 /// What depmod(8) found out.
@@ -65,7 +68,7 @@ impl Index {
 
 impl Modules {
     /// Reads the index. A kernel may have no modules at all.
-    pub(crate) fn read() -> Modules {
+    pub(crate) fn read(line: &CommandLine) -> Modules {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let folder = Path::new("/lib/modules").join(&release);
         let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -73,7 +76,7 @@ impl Modules {
         if index.files.is_empty() {
             tracing::debug!(release, "the initial RAM file system has no modules for this kernel");
         }
-        Modules { release, folder, index, loaded: BTreeSet::new() }
+        Modules { release, folder, index, loaded: BTreeSet::new(), line: line.clone() }
     }
 
     /// The kernel's release.
@@ -119,7 +122,8 @@ impl Modules {
             if !self.loaded.insert(name(&file)) {
                 continue;
             }
-            match insert(&self.folder.join(&file)) {
+            let parameters = self.line.parameters_of(&name(&file));
+            match insert(&self.folder.join(&file), &parameters) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     say(format_args!("cannot load the kernel module {file}: {error}"));
                 }
@@ -129,8 +133,9 @@ impl Modules {
     }
 }
 
-fn insert(path: &Path) -> io::Result<()> {
-    Ok(rustix::system::finit_module(File::open(path)?, c"", 0)?)
+fn insert(path: &Path, parameters: &str) -> io::Result<()> {
+    let parameters = CString::new(parameters)?;
+    Ok(rustix::system::finit_module(File::open(path)?, &parameters, 0)?)
 }
 
 /// A module's name, from its file's: `-` and `_` are one there.

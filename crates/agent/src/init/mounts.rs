@@ -21,6 +21,14 @@ pub(crate) const BASIC: [(&str, &str, MountFlags); 4] = [
 
 const HARDENED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// `RAMFS_MAGIC` and `TMPFS_MAGIC` of the kernel's `include/uapi/linux/magic.h`.
+const IN_MEMORY: [i64; 2] = [0x8584_58f6, 0x0102_1994];
+
+/// Whether the root is an initial RAM file system: anything else must never be emptied.
+pub(crate) fn root_is_in_memory() -> bool {
+    rustix::fs::statfs("/").is_ok_and(|root| IN_MEMORY.contains(&root.f_type))
+}
+
 /// Mounts them.
 pub(crate) fn basic() -> Result<(), InitError> {
     for (kind, place, flags) in BASIC {
