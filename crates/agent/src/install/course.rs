@@ -12,16 +12,20 @@ use super::progress::Progress;
 use super::{again, clock, image, never, seed};
 use crate::client::install::InstallClient;
 use crate::client::until_reachable;
-use crate::init::{Events, Modules};
+use crate::init::{CommandLine, Events, Modules};
 use crate::{kernel, network};
 
 /// From the identity to the last word.
-pub(super) fn run(events: &mut Events, modules: &mut Modules) -> Result<(), InstallFailure> {
+pub(super) fn run(
+    line: &CommandLine,
+    events: &mut Events,
+    modules: &mut Modules,
+) -> Result<(), InstallFailure> {
     let progress = Progress::new();
     let identity = identity()?;
     clock::correct_from_file();
     bring_up_network(&identity, events, modules)?;
-    let disk = Disk::find(events, modules)?;
+    let disk = Disk::find(line, events, modules)?;
     let begin = begin(&disk, modules);
     let begun = until_reachable(|| InstallClient::begin(&identity, &begin));
     let (client, order) = begun.map_err(|e| again(Stage::Start, e))?;

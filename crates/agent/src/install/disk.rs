@@ -9,13 +9,16 @@ use gridgate_protocol::install_api::{DiskOrder, InstallFailure, Stage};
 use rustix::ioctl::{NoArg, Opcode, Setter, ioctl, opcode};
 
 use super::{again, never};
-use crate::init::{Block, Events, Modules, blocks};
+use crate::init::{Block, CommandLine, Events, Modules, blocks};
 
 /// `BLKRRPART` of the kernel's `include/uapi/linux/fs.h`: read the partition table anew.
 const REREAD: Opcode = opcode::none(0x12, 95);
 
 /// `BLKZEROOUT`: a range (start and length, bytes) reads as zeros afterwards.
 const ZERO_OUT: Opcode = opcode::none(0x12, 127);
+
+/// Names the disk on the kernel's command line, `vda`.
+const DISK_ARGUMENT: &str = "gridgate.disk";
 
 /// The node's disk, open.
 pub(super) struct Disk {
@@ -25,13 +28,21 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Waits for it: the one with a partition of ours, else the first that can be written to.
-    pub(super) fn find(events: &mut Events, modules: &mut Modules) -> Result<Self, InstallFailure> {
-        let found = events.until("a disk that can be written to", None, || {
+    /// Waits for it: the one that the command line names, else the one with a partition of ours, else the only one that
+    /// can be written to.
+    pub(super) fn find(
+        line: &CommandLine,
+        events: &mut Events,
+        modules: &mut Modules,
+    ) -> Result<Self, InstallFailure> {
+        let named = line.value(DISK_ARGUMENT);
+        let what =
+            named.map_or("a disk that can be written to".to_owned(), |n| format!("disk {n}"));
+        let found = events.until(&what, None, || {
             modules.load_wanted();
-            choose(&blocks())
+            choose(&blocks(), named).transpose()
         });
-        let block = found.ok_or_else(|| again(Stage::Start, "no disk was found"))?;
+        let block = found.ok_or_else(|| again(Stage::Start, "no disk was found"))??;
         let file = OpenOptions::new().read(true).write(true).open(&block.device);
         let file = file.map_err(|e| again(Stage::Start, format!("open {}: {e}", block.device)))?;
         Ok(Self { block, file })
@@ -139,15 +150,32 @@ impl Part {
     }
 }
 
-fn choose(blocks: &[Block]) -> Option<Block> {
+/// None: it is not there yet.
+fn choose(blocks: &[Block], named: Option<&str>) -> Result<Option<Block>, InstallFailure> {
     let writable = |block: &&Block| block.is_disk() && !block.read_only;
     let ours = |disk: &Block| {
         let named =
             |part: &Block| part.label.as_deref().is_some_and(|l| l.starts_with("gridgate-"));
         blocks.iter().any(|part| part.disk.as_ref() == Some(&disk.name) && named(part))
     };
-    let mut disks = blocks.iter().filter(writable);
-    disks.clone().find(|disk| ours(disk)).or_else(|| disks.next()).cloned()
+    let disks: Vec<&Block> = blocks.iter().filter(writable).collect();
+    if let Some(name) = named {
+        return Ok(disks.into_iter().find(|disk| disk.name == name).cloned());
+    }
+    if let Some(disk) = disks.iter().find(|disk| ours(disk)) {
+        return Ok(Some((*disk).clone()));
+    }
+    if let [_, _, ..] = disks[..] {
+        let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
+        let what = format!(
+            "there are several disks ({}) and none has partitions of a node; nothing was written. Name the node's own \
+             on the kernel's command line: {DISK_ARGUMENT}={}",
+            names.join(", "),
+            names[0]
+        );
+        return Err(never(Stage::Start, what));
+    }
+    Ok(disks.first().map(|disk| (*disk).clone()))
 }
 
 #[cfg(test)]
@@ -161,7 +189,15 @@ mod tests {
     #[test]
     fn the_disk_with_our_partitions_comes_first_and_a_read_only_one_never() {
         let mut blocks = vec![disk("vda", true), disk("vdb", false), disk("vdc", false)];
-        assert_eq!(choose(&blocks).map(|disk| disk.name).as_deref(), Some("vdb"));
+        let chosen = |blocks: &[Block], named| {
+            choose(blocks, named).map(|disk| disk.map(|disk| disk.name)).map_err(|e| e.what)
+        };
+        assert_eq!(chosen(&blocks[..1], None), Ok(None));
+        assert_eq!(chosen(&blocks[..2], None), Ok(Some("vdb".into())));
+        let several = chosen(&blocks, None).unwrap_err();
+        assert!(several.contains("vdb, vdc") && several.contains("gridgate.disk="), "{several}");
+        assert_eq!(chosen(&blocks, Some("vdc")), Ok(Some("vdc".into())));
+        assert_eq!(chosen(&blocks, Some("vda")), Ok(None));
         blocks.push(Block {
             name: "vdc1".into(),
             disk: Some("vdc".into()),
@@ -169,7 +205,6 @@ mod tests {
             bytes: 1,
             ..Block::default()
         });
-        assert_eq!(choose(&blocks).map(|disk| disk.name).as_deref(), Some("vdc"));
-        assert_eq!(choose(&blocks[..1]), None);
+        assert_eq!(chosen(&blocks, None), Ok(Some("vdc".into())));
     }
 }

@@ -5,8 +5,8 @@
 //!                      (start)                                     └─ packages: unpack, configure ─┘
 //!        └ any failure is told to the install server and on the console; then the machine powers off
 //! ```
-//! It knows no VMM and asks nothing of one: the disk is the one that has the node's partitions, else the
-//! first writable one. All that comes from the network is checked before it is used.
+//! It knows no VMM and asks nothing of one: the disk is the one that has a node's partitions, else the
+//! only writable one. All that comes from the network is checked before it is used.
 
 mod clock;
 mod course;
@@ -21,8 +21,8 @@ use rustix::system::{RebootCommand, reboot};
 use crate::init::{CommandLine, Events, Modules, say};
 
 /// Runs the installation and powers the machine off; comes back only when that cannot be done.
-pub(crate) fn run(_line: &CommandLine, events: &mut Events, modules: &mut Modules) {
-    match course::run(events, modules) {
+pub(crate) fn run(line: &CommandLine, events: &mut Events, modules: &mut Modules) {
+    match course::run(line, events, modules) {
         Ok(()) => say("installed; powering off"),
         Err(failure) => {
             say(format_args!("not installed: {} ({})", failure.what, failure.stage.word()));
