@@ -124,13 +124,19 @@ impl Modules {
             }
             let parameters = self.line.parameters_of(&name(&file));
             match insert(&self.folder.join(&file), &parameters) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Built in, or for a processor or device that is not there.
+                Err(error) if is_needless(&error) => tracing::debug!(file, %error, "not loaded"),
+                Err(error) => {
                     say(format_args!("cannot load the kernel module {file}: {error}"));
                 }
-                _ => {}
+                Ok(()) => {}
             }
         }
     }
+}
+
+fn is_needless(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn insert(path: &Path, parameters: &str) -> io::Result<()> {
