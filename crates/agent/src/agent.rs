@@ -332,8 +332,10 @@ impl Agent {
             "applied"
         );
         self.failed = !ok;
-        self.board.watch(&published.profile.checks);
         self.board.update(|facts| {
+            if facts.phase == AgentPhase::Applying && !resources.is_empty() {
+                facts.doubt_health();
+            }
             facts.phase = if ok { AgentPhase::Applied } else { AgentPhase::Failed };
             facts.wanted = (!ok).then(|| published.version.clone());
             facts.applied.clone_from(&applied.version);
@@ -341,6 +343,8 @@ impl Agent {
             facts.resources = resources;
             facts.unchanged = unchanged;
         });
+        // After the doubt: a look taken before the application's end is not believed.
+        self.board.watch(&published.profile.checks);
         let word = if ok { "is applied" } else { "is applied with failures" };
         self.system.notify(&format!("STATUS=Version {} {word}", published.version));
         self.applied = applied;

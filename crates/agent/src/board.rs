@@ -37,6 +37,16 @@ pub(crate) struct Facts {
     checks_generation: u64,
 }
 
+impl Facts {
+    /// What was seen before an application says nothing of what it has changed.
+    pub(crate) fn doubt_health(&mut self) {
+        for check in &mut self.health {
+            check.ok = false;
+            "not looked at again yet".clone_into(&mut check.detail);
+        }
+    }
+}
+
 /// The facts, shared.
 #[derive(Debug)]
 pub(crate) struct Board {

@@ -16,6 +16,8 @@
 //! (nothing)
 //! ```
 //!
+//! [`copy`] keeps a whole disk's present state beside it.
+//!
 //! It never overwrites a disk, never shrinks one, never mounts anything, and does
 //! not know who uses a disk: the caller sees to it that no machine runs on a disk
 //! which is being grown or given a new seed.
@@ -27,6 +29,7 @@ mod error;
 mod layout;
 mod reflink;
 mod seed;
+mod snapshot;
 mod space;
 mod swap;
 mod table;
@@ -38,6 +41,7 @@ pub use device::{DevicePlan, Partitioned, make_swap, partition, read_partitions}
 pub use error::DiskError;
 pub use layout::{DataPartition, DiskPlan};
 pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed, write_seed_archive};
+pub use snapshot::{Copied, copy};
 pub use space::check_space;
 pub use table::{DiskInfo, Partition, PartitionKind, grow, inspect};
 

@@ -120,6 +120,21 @@ pub struct Staying {
     pub published_packages: Option<String>,
     /// Fingerprint of the package list that it has.
     pub applied_packages: Option<String>,
+    /// Its disk from before the last update, which `gridgate rollback` puts back.
+    pub earlier: Option<EarlierDisk>,
+    /// Why it is held at its earlier packages, if it is.
+    pub held: Option<String>,
+}
+
+/// A node's disk from before an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierDisk {
+    /// Fingerprint of the package list on it.
+    pub packages: String,
+    /// When it was kept, RFC 3339.
+    pub at: String,
+    /// Blocks in use by it, bytes.
+    pub used: u64,
 }
 
 /// One resource that was put back.

@@ -11,7 +11,7 @@
 //! | `POST /v1/sites/{site}/destroy` | – | events |
 //! | `POST /v1/sites/{site}/check` | – | events |
 //! | `POST /v1/sites/{site}/update` | [`crate::depot_api::UpdateRequest`] | events |
-//! | `POST /v1/sites/{site}/nodes/{node}/{start,stop,restart,kill}` | [`DownRequest`] | events |
+//! | `POST /v1/sites/{site}/nodes/{node}/{start,stop,restart,kill,rollback,discard}` | [`DownRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/convert` | [`ConvertRequest`] | events |
 //! | `POST /v1/sites/{site}/nodes/{node}/install` | [`InstallRequest`] | events |
 //! | `GET /v1/sites/{site}/nodes/{node}/installations` | – | list of `install_api::InstallRecord` |
@@ -75,6 +75,9 @@ pub struct UpRequest {
     pub plan_only: bool,
     /// Run the site checks at the end.
     pub check: bool,
+    /// Seconds that an updated node gets to become healthy before it is rolled back.
+    #[serde(default)]
+    pub patience_s: Option<u32>,
 }
 
 /// Stop machines.
@@ -378,6 +381,8 @@ pub enum PlanAction {
     GrowDisk,
     /// Boot the machine.
     Start,
+    /// Go over to the locked packages, with a way back.
+    Update,
     /// Power off and boot again, since the machine itself changes.
     Restart,
     /// Publish a new node profile, applied while the node runs.

@@ -30,7 +30,8 @@ use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
 use crate::{
-    access, checks, convert, depot_tasks, drift, images, installing, stop, up, update, wanted,
+    access, checks, convert, depot_tasks, drift, images, installing, rollout, stop, up, update,
+    wanted,
 };
 
 /// Largest request, bytes: a site profile with its components.
@@ -218,7 +219,7 @@ async fn node_action(
     let (site, wanted) = known_node(&daemon, &name, &node)?;
     let limit = up::limit(down_request(&body)?.limit_s);
     let act = match action.as_str() {
-        "start" | "stop" | "restart" | "kill" => action.clone(),
+        "start" | "stop" | "restart" | "kill" | "rollback" | "discard" => action.clone(),
         other => return Err(failure(ErrorKind::NotFound, format!("no action {other}")).into()),
     };
     begin(&site, &format!("{action} {node}"), String::new(), move |site, task| async move {
@@ -249,6 +250,8 @@ async fn node_task(
     match action {
         "stop" => stop::node(site, node, limit, task).await,
         "kill" => stop::kill(site, node, task).await,
+        "rollback" => rollout::rollback(site, wanted, node, task).await,
+        "discard" => rollout::discard(site, node),
         "restart" => {
             stop::node(site, node, limit, task).await?;
             up::start_node(site, wanted, node, task).await

@@ -186,6 +186,14 @@ impl NodeDir {
     pub fn disk(&self) -> PathBuf {
         self.path.join("fs/disk.img")
     }
+    /// Journal of the node's update, while there is something to tell.
+    pub fn update(&self) -> PathBuf {
+        self.path.join("config/update.json")
+    }
+    /// The disk from before an update, by the fingerprint of the package list on it.
+    pub fn earlier_disk(&self, packages: &str) -> PathBuf {
+        self.path.join(format!("fs/before-{packages}.img"))
+    }
     /// Sockets, console log, state of the machine.
     pub fn run(&self) -> PathBuf {
         self.path.join("run")

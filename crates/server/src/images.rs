@@ -244,6 +244,21 @@ pub fn explain(
     Some(depot.explain(&request(group, vmms), lock.as_ref()))
 }
 
+/// What the lock holds for a node, if it was made for the packages that the node wants by name.
+pub fn locked_list(lock: &Lock, wanted: &Wanted, node: &str) -> Option<PackageList> {
+    let groups = groups(wanted.compiled.nodes.iter());
+    let group = groups.iter().find(|group| group.nodes.iter().any(|n| n.name == node))?;
+    let pins = lock.pins(&group.label, &group.nodes[0].packages)?;
+    Some(list(pins))
+}
+
+/// Pins as agents read them.
+fn list(pins: &[PinnedPackage]) -> PackageList {
+    let mut packages: Vec<LockedPackage> = pins.iter().map(locked).collect();
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    PackageList { packages }
+}
+
 /// A pin as agents read it.
 pub fn locked(pin: &PinnedPackage) -> LockedPackage {
     LockedPackage {
@@ -260,7 +275,7 @@ pub fn installed(node: &CompiledNode, image: &RoleImage) -> Installed {
     Installed {
         names: node.packages.iter().cloned().collect(),
         image: image.key.clone(),
-        list: PackageList { packages: image.packages.iter().map(locked).collect() },
+        list: list(&image.packages),
     }
 }
 

@@ -39,6 +39,7 @@ mod present;
 pub mod probing;
 #[doc(hidden)]
 pub mod rehearsal;
+mod rollout;
 mod services;
 mod site;
 mod software;

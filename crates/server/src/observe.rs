@@ -11,6 +11,7 @@ use crate::arrangement::Arrangement;
 use crate::home::NodeDir;
 use crate::install::link::Heard;
 use crate::launch;
+use crate::rollout::{Journal, State};
 use crate::site::Site;
 use crate::wanted::Wanted;
 
@@ -106,6 +107,11 @@ pub fn node_status(
         let ports = services.ports.iter().filter(|(name, ..)| *name == node.name);
         ports.map(|(_, publish, _)| format!("{} -> {}", publish.listen, publish.port)).collect()
     });
+    if let Ok(Some(journal)) = Journal::load(&dir) {
+        status.staying.earlier = journal.earlier_disk(&dir);
+        let held = journal.state == State::Held;
+        status.staying.held = journal.why.filter(|_| held);
+    }
     match machine(&dir) {
         Found::None if disk.is_none() => status.state = NodeState::Absent,
         Found::None => status.state = NodeState::Stopped,

@@ -14,6 +14,8 @@ pub struct Present {
     pub running: bool,
     /// Whether its package set is the one it was told to have.
     pub packages_fit: bool,
+    /// Why its packages are updated, in words: other versions are locked, or an update was interrupted.
+    pub update: Option<String>,
     /// Version last published to it.
     pub published: Option<String>,
     /// What its machine was started with.
@@ -77,6 +79,17 @@ fn node_steps(node: &CompiledNode, is: &Present, add: &mut dyn FnMut(PlanAction,
     };
     if !is.packages_fit {
         add(PlanAction::Image, "other packages are wanted".into());
+    }
+    if let Some(update) = &is.update {
+        // It ends with the machine started anew, on a grown disk, with the new profile.
+        if is.packages_fit {
+            add(PlanAction::Image, "other versions are locked".into());
+        }
+        if disk < node.disk {
+            add(PlanAction::GrowDisk, format!("{} MiB → {} MiB", disk >> 20, node.disk >> 20));
+        }
+        add(PlanAction::Update, update.clone());
+        return;
     }
     if disk < node.disk {
         add(PlanAction::GrowDisk, format!("{} MiB → {} MiB", disk >> 20, node.disk >> 20));

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gridgate_depot::Lock;
 use gridgate_protocol::agent_api::PublishedProfile;
 use gridgate_protocol::site_api::{ErrorKind, Plan};
 
 use crate::failure::{Failure, Hint, failure};
-use crate::images::Installed;
+use crate::images::{self, Installed};
 use crate::observe::{self, Found};
 use crate::plan::{self, Present, PresentSite};
+use crate::rollout::{self, Due};
 use crate::services::wanted_ports;
 use crate::site::Site;
+use crate::task::Task;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
 use crate::{disks, launch, stop};
@@ -56,25 +59,54 @@ pub fn check_installed(site: &Site, names: &[&str]) -> Result<(), Failure> {
 pub async fn plan(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<Plan, Failure> {
     let (site, wanted) = (site.clone(), wanted.clone());
     blocking(move || {
-        let present = observe_site(&site, &wanted);
-        plan::plan(&wanted.compiled.nodes, &present)
+        let present = observe_site(&site, &wanted)?;
+        Ok(plan::plan(&wanted.compiled.nodes, &present))
     })
-    .await
+    .await?
 }
 
-fn observe_site(site: &Site, wanted: &Wanted) -> PresentSite {
+/// Says which nodes are held at their earlier packages.
+pub async fn tell_held(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
+    blocking(move || {
+        let lock = images::lock(&site.dir)?;
+        for node in &wanted.compiled.nodes {
+            let due = due(&site, &wanted, lock.as_ref(), &node.name)?;
+            if let Some(why) = due.held {
+                rollout::tell_held(&task, &node.name, &why);
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+fn due(site: &Site, wanted: &Wanted, lock: Option<&Lock>, name: &str) -> Result<Due, Failure> {
+    let Some(node) = wanted.node(name) else { return Ok(Due::default()) };
+    let locked = lock.and_then(|lock| images::locked_list(lock, wanted, name));
+    rollout::due(&site.dir.node(name), node, locked.as_ref())
+}
+
+fn observe_site(site: &Site, wanted: &Wanted) -> Result<PresentSite, Failure> {
+    let lock = images::lock(&site.dir)?;
     let network = gridgate_net::exists(&wanted.network.namespace)
         && site.services(|s| s.install.as_ref().is_some_and(|i| i.address == wanted.site.server));
     let mut names: BTreeSet<String> = stop::names(&site.dir).into_iter().collect();
     names.extend(wanted.compiled.nodes.iter().map(|node| node.name.clone()));
     let nodes = names.into_iter().map(|name| {
-        let is = observe_node(site, wanted, &name);
-        (name, is)
+        let due = due(site, wanted, lock.as_ref(), &name)?;
+        let is = observe_node(site, wanted, &name, due);
+        Ok((name, is))
     });
-    PresentSite { network, nodes: nodes.collect(), ports: ports_fit(site, wanted) }
+    let nodes = nodes.collect::<Result<_, Failure>>()?;
+    Ok(PresentSite { network, nodes, ports: ports_fit(site, wanted) })
 }
 
-fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
+fn observe_node(site: &Site, wanted: &Wanted, name: &str, due: Due) -> Present {
     let dir = site.dir.node(name);
     let last = launch::last_spec(&dir);
     let node = wanted.node(name);
@@ -82,10 +114,16 @@ fn observe_node(site: &Site, wanted: &Wanted, name: &str) -> Present {
         .ok()
         .and_then(|bytes| serde_json::from_slice::<PublishedProfile>(&bytes).ok())
         .map(|published| published.version);
+    // A node that is held is not told of the profile that it was rolled back from.
+    let published = match (due.held, node) {
+        (Some(_), Some(node)) => Some(node.profile.version()),
+        _ => published,
+    };
     Present {
         disk: disks::size(&dir),
         running: matches!(observe::machine(&dir), Found::Running(..)),
         packages_fit: node.zip(Installed::load(&dir)).is_some_and(|(node, had)| had.fits(node)),
+        update: due.update,
         published,
         memory: last.as_ref().map(|spec| spec.memory),
         on: wanted.choice(name).ok().map(ToString::to_string),

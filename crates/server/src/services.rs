@@ -9,6 +9,7 @@ use gridgate_protocol::site_api::{ErrorKind, Event};
 use crate::failure::{Failure, Hint, caused};
 use crate::home::write_atomic;
 use crate::images::Installed;
+use crate::rollout::Journal;
 use crate::site::Site;
 use crate::task::Task;
 use crate::wanted::Wanted;
@@ -91,9 +92,13 @@ pub fn publish_node(
     installed: Option<Installed>,
 ) -> Result<(), Failure> {
     let dir = site.dir.node(&node.name);
+    // A node that was rolled back is held at the profile that goes with its packages.
+    let journal = Journal::load(&dir)?;
+    let held = journal.as_ref().and_then(Journal::held_profile);
+    let profile = held.map_or(&node.profile, |held| &held.profile);
     let published = PublishedProfile {
-        version: node.profile.version(),
-        profile: node.profile.clone(),
+        version: profile.version(),
+        profile: profile.clone(),
         packages: installed.as_ref().map(|installed| installed.list.fingerprint()),
     };
     let json = serde_json::to_vec_pretty(&published)

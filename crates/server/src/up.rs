@@ -22,12 +22,12 @@ use crate::launch;
 use crate::observe::{self, Found};
 use crate::plan;
 use crate::site::Site;
-use crate::task::Task;
+use crate::task::{Stage, Task};
 use crate::verdicts::Engine;
 use crate::vmms::{Needs, Sources, Vmms};
 use crate::wait::{self, blocking};
 use crate::wanted::{self, Wanted};
-use crate::{access, checks, disks, memory, present, services, stop};
+use crate::{access, checks, disks, memory, present, rollout, services, stop};
 
 /// Brings the site to the request's profile. Says whether anything was changed.
 pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Result<bool, Failure> {
@@ -51,6 +51,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     };
     let plan = present::plan(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
+    present::tell_held(site, &wanted, task).await?;
     if let Err(failure) = memory::check(&wanted, &plan, host::available_memory()) {
         take_back(site, before);
         return Err(failure);
@@ -72,7 +73,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
         settle(site, &wanted, task, request.check).await?;
         return Ok(false);
     }
-    carry_out(site, &wanted, &plan, software, task).await?;
+    carry_out(site, &wanted, &plan, software, request.patience_s, task).await?;
     settle(site, &wanted, task, request.check).await?;
     Ok(true)
 }
@@ -92,6 +93,7 @@ async fn carry_out(
     wanted: &Arc<Wanted>,
     plan: &Plan,
     (vmms, images): (Arc<Vmms>, Option<Images>),
+    patience_s: Option<u32>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
@@ -103,15 +105,25 @@ async fn carry_out(
         Ok(()) => stage.finish(format!("install server on {}", wanted.site.server)),
         Err(failure) => return Err(stage.fail(failure)),
     }
-    let nodes = wanted.compiled.nodes.iter().map(|node| {
+    // Updated nodes come after all others, one by one.
+    let at_once = wanted
+        .compiled
+        .nodes
+        .iter()
+        .filter(|node| !plan::has(plan, &node.name, PlanAction::Update));
+    let nodes = at_once.map(|node| {
+        let new = [PlanAction::Image, PlanAction::CreateDisk];
+        let wants = new.into_iter().any(|action| plan::has(plan, &node.name, action));
         let image = images.as_ref().and_then(|images| images.by_node.get(&node.name).cloned());
+        let image = image.filter(|_| wants);
         let (site, wanted, plan, task) = (site.clone(), wanted.clone(), plan.clone(), task.clone());
         let (name, vmms) = (node.name.clone(), vmms.clone());
         tokio::spawn(
             async move { bring_up(&site, &wanted, &plan, &name, image, vmms, &task).await },
         )
     });
-    join(nodes.collect()).await
+    join(nodes.collect()).await?;
+    rollout::run(site, wanted, plan, (vmms, images.as_ref()), patience_s, task).await
 }
 
 /// Waits for all; the failures of several nodes become one.
@@ -170,7 +182,8 @@ async fn software(
 /// What the machines that a plan starts run on.
 fn launches(wanted: &Wanted, plan: &Plan) -> Result<BTreeSet<Engine>, Failure> {
     let starts = |name: &str| {
-        plan::has(plan, name, PlanAction::Start) || plan::has(plan, name, PlanAction::Restart)
+        let starts = [PlanAction::Start, PlanAction::Restart, PlanAction::Update];
+        starts.into_iter().any(|action| plan::has(plan, name, action))
     };
     let nodes = wanted.compiled.nodes.iter().filter(|node| starts(&node.name));
     nodes.map(|node| wanted.choice(&node.name).map(|choice| choice.engine)).collect()
@@ -186,6 +199,9 @@ async fn bring_up(
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     let has = |action| plan::has(plan, name, action);
+    if has(PlanAction::Apply) || has(PlanAction::CreateDisk) {
+        rollout::obsolete(&site.dir.node(name))?;
+    }
     if has(PlanAction::Restart) {
         stop::node(site, name, stop::LIMIT, task).await?;
     }
@@ -267,10 +283,24 @@ pub async fn boot(
     vmms: Arc<Vmms>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
+    let stage = launch(site, wanted, name, &vmms, task, "boot").await?;
+    finish_wait(site, wanted, name, stage).await
+}
+
+/// Writes the seed and starts the machine; gives the stage in which it is waited for.
+pub async fn launch(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    vmms: &Arc<Vmms>,
+    task: &Arc<Task>,
+    stage: &str,
+) -> Result<Stage, Failure> {
     site.links.reset(name);
-    let stage = task.stage(name, "boot", String::new());
+    let stage = task.stage(name, stage, String::new());
     let started = {
         let (site, wanted, name) = (site.clone(), wanted.clone(), name.to_owned());
+        let vmms = vmms.clone();
         blocking(move || {
             let node = wanted
                 .node(&name)
@@ -283,10 +313,10 @@ pub async fn boot(
         })
         .await?
     };
-    if let Err(failure) = started {
-        return Err(stage.fail(failure));
+    match started {
+        Ok(()) => Ok(stage),
+        Err(failure) => Err(stage.fail(failure)),
     }
-    finish_wait(site, wanted, name, stage).await
 }
 
 async fn wait_stage(
@@ -304,7 +334,7 @@ async fn finish_wait(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     name: &str,
-    stage: crate::task::Stage,
+    stage: Stage,
 ) -> Result<(), Failure> {
     match wait::for_node(site, wanted, name, &stage).await {
         Ok(status) => {

@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// After this long without any news from the node, `up` hands the wait back to the person.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Installing packages may take this long without news.
+const INSTALLING: Duration = Duration::from_secs(3600);
+
 /// Waits until a node runs what is published, or its machine ends.
 pub async fn for_node(
     site: &Arc<Site>,
@@ -24,6 +27,19 @@ pub async fn for_node(
     node: &str,
     stage: &Stage,
 ) -> Result<NodeStatus, Failure> {
+    within(site, wanted, node, stage, None).await
+}
+
+/// Like [`for_node`]; with a patience, a node that has applied what is published and is not healthy after it is a
+/// failure, and one that still applies is not.
+pub async fn within(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    node: &str,
+    stage: &Stage,
+    patience: Option<Duration>,
+) -> Result<NodeStatus, Failure> {
+    let mut applied: Option<Instant> = None;
     let mut changes = site.links.watch();
     let mut said = String::new();
     let mut news = (Instant::now(), String::new());
@@ -49,8 +65,21 @@ pub async fn for_node(
             said = text;
             stage.waiting(status.detail.clone(), status.last_line.clone());
         }
-        if news.0.elapsed() > PATIENCE {
-            return Err(not_yet(&status));
+        let silence = match patience {
+            Some(patience) if has_applied(&status) => {
+                let since = *applied.get_or_insert_with(Instant::now);
+                if since.elapsed() > patience {
+                    return Err(unhealthy(&status, patience));
+                }
+                patience
+            }
+            // Its agent is at work.
+            Some(patience) if status.state != NodeState::Booting => INSTALLING.max(patience),
+            Some(patience) => PATIENCE.max(patience),
+            None => PATIENCE,
+        };
+        if news.0.elapsed() > silence {
+            return Err(not_yet(&status, silence));
         }
         tokio::select! {
             _ = changes.changed() => {}
@@ -94,13 +123,29 @@ fn failed(status: &NodeStatus) -> Failure {
     failure.hint(format!("look further with `gridgate console {name}` and `gridgate logs {name}`"))
 }
 
-fn not_yet(status: &NodeStatus) -> Failure {
+/// Whether the node is what is published, if not healthy.
+fn has_applied(status: &NodeStatus) -> bool {
+    status.applied.is_some()
+        && status.applied == status.published
+        && status.staying.applied_packages == status.staying.published_packages
+}
+
+fn unhealthy(status: &NodeStatus, patience: Duration) -> Failure {
+    let mut failure = failure(
+        ErrorKind::Node,
+        format!("{} is not healthy {} s after it was updated", status.name, patience.as_secs()),
+    );
+    failure.why.push(status.detail.clone());
+    failure
+}
+
+fn not_yet(status: &NodeStatus, silence: Duration) -> Failure {
     let name = &status.name;
     let mut failure = failure(
         ErrorKind::Node,
         format!(
             "{name} has said nothing new for {} s; it still runs: {}",
-            PATIENCE.as_secs(),
+            silence.as_secs(),
             status.detail
         ),
     );

@@ -194,7 +194,14 @@ impl<'a> Run<'a> {
                 .hint(format!("gridgate profile check {}", bench.file.display()))
         })?;
         let (mirror, environment) = (bench.mirror.clone(), environment());
-        let request = UpRequest { source, mirror, environment, plan_only: false, check: false };
+        let request = UpRequest {
+            source,
+            mirror,
+            environment,
+            plan_only: false,
+            check: false,
+            patience_s: None,
+        };
         Ok(Run { settings, client, site: site.name, request, silent })
     }
 

@@ -21,6 +21,7 @@ pub mod logs;
 pub mod man;
 pub mod power;
 pub mod profile;
+pub mod rollback;
 pub mod ssh;
 pub mod status;
 pub mod target;

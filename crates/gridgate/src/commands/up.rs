@@ -38,6 +38,9 @@ pub struct Up {
     /// Do not run the site checks at the end
     #[arg(long)]
     pub no_check: bool,
+    /// Seconds that an updated node gets to become healthy before it is rolled back [default: 180]
+    #[arg(long, value_name = "S")]
+    pub patience: Option<u32>,
     /// Debian mirror, http://HOST/debian; default: the one the host's apt uses
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
@@ -55,6 +58,7 @@ impl Up {
             environment: environment(),
             plan_only: self.plan,
             check: !self.no_check,
+            patience_s: self.patience,
         };
         let ended = with_daemon(settings, async |client: &Client| {
             follow(settings, &task, client.events("/v1/sites/up", &request).await?).await

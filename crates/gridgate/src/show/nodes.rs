@@ -123,6 +123,7 @@ fn remark(node: &NodeStatus, style: Style) -> String {
         }
     }
     lines.extend(put_back(&node.staying.put_back));
+    lines.extend(earlier(node));
     let unsettled = matches!(
         node.state,
         NodeState::Booting | NodeState::Starting | NodeState::Degraded | NodeState::Failed
@@ -139,6 +140,25 @@ fn remark(node: &NodeStatus, style: Style) -> String {
         text.push_str(&format!("  {}\n", line.replace('\n', "\n    ")));
     }
     text
+}
+
+/// The way back from the last update, or that it was gone.
+fn earlier(node: &NodeStatus) -> Vec<String> {
+    let name = &node.name;
+    let disk = node.staying.earlier.as_ref().map(|disk| {
+        format!(
+            "its disk from before the update of {} is kept ({}): `gridgate rollback {name}` goes back, with \
+             `--discard` it is removed",
+            disk.at.get(..16).unwrap_or(&disk.at).replace('T', " "),
+            bytes(disk.used)
+        )
+    });
+    let held = node
+        .staying
+        .held
+        .as_ref()
+        .map(|why| format!("held at its earlier packages: {}", printable(why)));
+    disk.into_iter().chain(held).collect()
 }
 
 /// What the node's agent put back unasked.

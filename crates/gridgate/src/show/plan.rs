@@ -12,7 +12,7 @@ fn sign(action: PlanAction) -> (&'static str, Paint) {
             ("+", Paint::Good)
         }
         PlanAction::GrowDisk | PlanAction::Apply | PlanAction::Publish => ("~", Paint::Busy),
-        PlanAction::Restart => ("!", Paint::Warn),
+        PlanAction::Restart | PlanAction::Update => ("!", Paint::Warn),
         PlanAction::Remove => ("-", Paint::Bad),
     }
 }
@@ -24,6 +24,7 @@ fn words(action: PlanAction) -> &'static str {
         PlanAction::CreateDisk => "make the disk",
         PlanAction::GrowDisk => "grow the disk",
         PlanAction::Start => "start the machine",
+        PlanAction::Update => "update the packages",
         PlanAction::Restart => "restart the machine",
         PlanAction::Apply => "apply the new profile",
         PlanAction::Remove => "stop the machine, keep the disk",

@@ -38,6 +38,13 @@ impl Lab {
         fs::write(self.folder.path().join("site.toml"), text).expect("the profile is written");
     }
 
+    /// Puts a component of the site's own beside the profile.
+    pub fn write_component(&self, name: &str, text: &str) {
+        let folder = self.folder.path().join("components").join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("component.toml"), text).expect("the component is written");
+    }
+
     pub fn profile(&self) -> String {
         self.folder.path().join("site.toml").display().to_string()
     }

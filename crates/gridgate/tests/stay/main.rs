@@ -13,12 +13,14 @@ mod drift;
 mod lab;
 #[path = "../real_site/traces.rs"]
 mod traces;
+mod update;
 
 use lab::Lab;
 
 #[test]
 fn a_site_stays_as_its_profile_says() {
     let lab = Lab::new("stay", PROFILE);
+    lab.write_component("needs-tree", NEEDS_TREE);
     lab.chapter("up", || {
         let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
         assert_eq!(lab::node(&lab::done(&events)["status"], "one")["state"], "running");
@@ -26,6 +28,10 @@ fn a_site_stays_as_its_profile_says() {
     lab.chapter("what was changed by hand is found, and nothing is touched", || drift::found(&lab));
     lab.chapter("it is put back", || drift::put_back(&lab));
     lab.chapter("where the profile wants it, it is put back unasked", || drift::watched(&lab));
+    lab.chapter("another lock is rolled out", || update::rolled_out(&lab));
+    lab.chapter("a node is rolled back by hand", || update::rolled_back_by_hand(&lab));
+    lab.chapter("a node that gets ill is rolled back", || update::unhealthy(&lab));
+    lab.chapter("a roll-out is interrupted", || update::interrupted(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 
@@ -39,7 +45,8 @@ prefix = "198.51.100.0/24"
 
 [roles.small]
 extends = "base"
-packages = ["tree"]
+components = ["needs-tree"]
+packages = ["ed", "less"]
 
 [[roles.small.files]]
 path = "/etc/motd.site"
@@ -50,4 +57,15 @@ role = "small"
 
 [nodes.two]
 role = "small"
+"#;
+
+/// A component whose health hangs on a package.
+const NEEDS_TREE: &str = r#"
+description = "Is healthy where tree is"
+packages = ["tree"]
+
+[[checks]]
+name = "tree"
+run = ["tree", "--version"]
+user = "root"
 "#;

@@ -36,6 +36,7 @@ fn running(nodes: &[CompiledNode]) -> PresentSite {
         disk: Some(node.disk),
         running: true,
         packages_fit: true,
+        update: None,
         published: Some(node.profile.version()),
         memory: Some(node.memory),
         on: None,

@@ -136,6 +136,7 @@ impl Bench<'_> {
             environment: environment(),
             plan_only: false,
             check: false,
+            patience_s: None,
         }
     }
 
