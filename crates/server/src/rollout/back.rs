@@ -149,7 +149,7 @@ fn put_back(dir: &crate::home::NodeDir, journal: &Journal) -> Result<(), Failure
     let fault = |e: &dyn std::error::Error| {
         caused(ErrorKind::Host, "the earlier disk could not be put back", e)
     };
-    match fs::rename(dir.earlier_disk(&journal.from_packages()), dir.disk()) {
+    match fs::rename(dir.earlier_disk(&journal.earlier_packages()), dir.disk()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fault(&e)),
         _ => {}
     }

@@ -175,7 +175,7 @@ async fn save(course: &Course, node: &CompiledNode, to: Target) -> Result<Journa
     stop::node(site, &node.name, stop::LIMIT, task).await?;
     journal.enter(State::Saving, &dir)?;
     let stage = task.stage(&node.name, "keep the disk", String::new());
-    let target = dir.earlier_disk(&journal.from_packages());
+    let target = dir.earlier_disk(&journal.earlier_packages());
     let disk = dir.disk();
     let copied = blocking(move || {
         // A copy of an update that was interrupted may be older than the disk.
@@ -248,7 +248,7 @@ fn keep(
     dir: &crate::home::NodeDir,
 ) -> Result<(), Failure> {
     journal.enter(State::Updated, dir)?;
-    remove_disks_but(dir, Some(&journal.from_packages())).map_err(|e| {
+    remove_disks_but(dir, Some(&journal.earlier_packages())).map_err(|e| {
         caused(ErrorKind::Host, format!("an old disk of {} could not be removed", node.name), &e)
     })
 }

@@ -90,7 +90,7 @@ impl Journal {
     }
 
     /// Fingerprint of the package list that the node had.
-    pub fn from_packages(&self) -> String {
+    pub fn earlier_packages(&self) -> String {
         self.from.installed.list.fingerprint()
     }
 
@@ -101,7 +101,7 @@ impl Journal {
 
     /// The disk that a rollback would put back.
     pub fn earlier_disk(&self, dir: &NodeDir) -> Option<EarlierDisk> {
-        let packages = self.from_packages();
+        let packages = self.earlier_packages();
         let meta = fs::metadata(dir.earlier_disk(&packages)).ok()?;
         let kept = matches!(self.state, State::Applying | State::Updated);
         kept.then(|| EarlierDisk { packages, at: self.at.clone(), used: meta.blocks() * 512 })
