@@ -40,7 +40,7 @@ const MODULES: [&str; 12] = [
 /// RDTSC, and Xen gives up the guest (PVH). Without AVX: with it, programs
 /// in the privileged domain now and then died of damaged memory ("corrupted unsorted chunks"),
 /// xl and the tests alike; without it that was not seen again.
-const CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma";
+const CPU: &str = "max,-smap,-rdtscp,-xsave,-avx,-avx2,-f16c,-fma";
 
 /// Lines of the consoles that are shown when the lab does not come up.
 const TAIL: usize = 25;
