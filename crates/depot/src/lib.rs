@@ -81,6 +81,7 @@ pub use image::{
 };
 pub use import::Imported;
 pub use initramfs::{CLOCK_FILE, Initramfs, InitramfsFile, InitramfsRequest};
+pub use linux::bzimage::vmlinux as unpacked_kernel;
 pub use lock::{Lock, LockError, PinnedPackage, RoleLock};
 pub use loose::{Loose, LooseRequest};
 pub use mirrors::{MirrorError, Mirrors};

@@ -1,7 +1,7 @@
 //! The kernel of Debian's cloud images, for machines that bring no kernel of their own:
 //! as it is and unpacked, with its modules as a folder and as a disk.
 
-mod bzimage;
+pub(crate) mod bzimage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

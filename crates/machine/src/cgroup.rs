@@ -133,6 +133,16 @@ impl Group {
         unenforced
     }
 
+    /// Changes the share of the CPU, 1 to 10000.
+    pub(crate) fn set_cpu_weight(&self, weight: u32) -> io::Result<()> {
+        match self.directories.get(&Controller::Cpu) {
+            Some((version, directory)) => {
+                limit(*version, directory, Controller::Cpu, u64::from(weight))
+            }
+            None => Err(io::Error::other("this host has no cpu controller")),
+        }
+    }
+
     /// Moves the calling process in.
     pub(crate) fn join(&self) -> io::Result<()> {
         self.each_directory()

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capability;
+use crate::vmm::VmmKind;
+
 /// A machine could not be started, asked or commanded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +39,14 @@ pub enum MachineError {
     ConsoleTaken {
         /// The writer's process.
         pid: u32,
+    },
+    /// Its VMM does not offer that.
+    #[error("{vmm} has no {}", capability.words())]
+    NotClaimed {
+        /// The VMM.
+        vmm: VmmKind,
+        /// What was asked for.
+        capability: Capability,
     },
     /// The shim refused a request or answered with nonsense.
     #[error("the shim of {} refused: {why}", run_dir.display())]

@@ -120,6 +120,7 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
         .and_then(|found| found.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
         .map_err(|e| step("read spec.json")(e.into()))?;
     let vmm = spec.vmm.vmm();
+    vmm.examine()?;
     Group::of(&spec.limits.cgroup)
         .and_then(|group| group.join())
         .map_err(|e| step("join the control group")(e.into()))?;

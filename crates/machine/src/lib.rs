@@ -13,7 +13,8 @@
 //! |---|---|
 //! | [`spec`] | what a machine is: data only |
 //! | [`state`] | what became of it: data only, `state.json` |
-//! | [`vmm`] | the [`Vmm`] trait, and its backends [`uml`] and [`xen`] |
+//! | [`vmm`] | the [`Vmm`] trait; its backends are [`uml`], [`qemu`] and [`xen`] |
+//! | [`capability`] | what a VMM may offer beyond it, and changes to a running machine |
 //! | [`machine`] | [`start`], [`find`] and the handle |
 //! | [`console`] | reading from and writing to a guest's console |
 //! | [`shim`] | the process that owns one machine |
@@ -26,6 +27,7 @@
 #![deny(unsafe_code)]
 
 mod atomic;
+pub mod capability;
 pub mod cgroup;
 pub mod console;
 mod error;
@@ -36,6 +38,7 @@ mod namespace;
 mod overhead;
 mod probe;
 mod process;
+pub mod qemu;
 pub mod shim;
 mod socket;
 pub mod spec;
@@ -45,6 +48,7 @@ mod usage;
 pub mod vmm;
 pub mod xen;
 
+pub use capability::{Capability, Change, Rate};
 pub use console::{Console, ConsoleAccess};
 pub use error::{MachineError, StartFailure};
 pub use jail::jail_main;
@@ -53,7 +57,8 @@ pub use overhead::Split;
 pub use probe::{Probe, probe};
 pub use shim::shim_main;
 pub use spec::{
-    Disk, Limits, MachineSpec, Nic, UmlSecurity, VmmSpec, XenBoot, XenGuest, XenTuning,
+    Accelerator, Disk, Limits, MachineSpec, Nic, QemuMachine, UmlSecurity, VmmSpec, XenBoot,
+    XenGuest, XenTuning,
 };
 pub use state::{Exit, MachineState};
 pub use usage::Usage;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
+use crate::capability::{Change, Rate};
 use crate::console::{Console, ConsoleAccess};
 use crate::error::{MachineError, StartFailure};
 
@@ -242,6 +243,61 @@ impl Machine {
             Err(MachineError::NotRunning { .. }) => self.bury(),
             Err(e) => Err(e),
         }
+    }
+
+    /// Changes the machine while it runs. A machine that is stopped while it is
+    /// paused goes on first.
+    ///
+    /// # Errors
+    /// [`MachineError::NotClaimed`] when its VMM does not offer it, before anything is
+    /// asked; [`MachineError::NotRunning`]; [`MachineError::Shim`] with the VMM's words.
+    pub fn change(&self, change: &Change) -> Result<(), MachineError> {
+        let (vmm, capability) = (self.spec()?.vmm, change.capability());
+        if !vmm.capabilities().contains(&capability) {
+            return Err(MachineError::NotClaimed { vmm: vmm.vmm().kind(), capability });
+        }
+        self.ask(&Request::Change { change: *change }).map(drop)
+    }
+
+    /// Holds the guest: it keeps its memory and uses no CPU.
+    ///
+    /// # Errors
+    /// As [`Machine::change`].
+    pub fn pause(&self) -> Result<(), MachineError> {
+        self.change(&Change::Pause)
+    }
+
+    /// Lets a held guest go on.
+    ///
+    /// # Errors
+    /// As [`Machine::change`].
+    pub fn resume(&self) -> Result<(), MachineError> {
+        self.change(&Change::Resume)
+    }
+
+    /// Gives the guest `bytes` of memory, at most that of its spec.
+    ///
+    /// # Errors
+    /// As [`Machine::change`].
+    pub fn set_memory(&self, bytes: u64) -> Result<(), MachineError> {
+        self.change(&Change::Memory { bytes })
+    }
+
+    /// Slows the disk with this number in the spec down, or lets it run free.
+    ///
+    /// # Errors
+    /// As [`Machine::change`].
+    pub fn limit_disk(&self, disk: usize, limit: Rate) -> Result<(), MachineError> {
+        self.change(&Change::DiskLimit { disk, limit })
+    }
+
+    /// Whether it runs and its guest is held.
+    ///
+    /// # Errors
+    /// When `state.json` cannot be read.
+    pub fn is_paused(&self) -> Result<bool, MachineError> {
+        let paused = read_record(&self.run_dir)?.is_some_and(|record| record.paused);
+        Ok(paused && self.state()?.is_running())
     }
 
     /// Ends what of a lost machine does not end with its process.

@@ -9,11 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::MachineError;
 use crate::machine::{Launcher, Machine};
-use crate::spec::{Limits, MachineSpec, VmmSpec};
+use crate::spec::{Accelerator, Limits, MachineSpec, VmmSpec};
 use crate::state::{Exit, MachineState};
 
-/// A kernel asks for its root after a second or two, if at all.
+/// A kernel asks for its root after a second or two, if at all; a slow host is given time.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// On the CPU itself it takes less than a second. Where it does not, it never will: a hypervisor
+/// that is itself a guest may run firmware and then stall in the kernel.
+const KVM_LIMIT: Duration = Duration::from_secs(6);
+
+/// Memory of the guest: what any of the kernels boots in.
+const MEMORY: u64 = 128 << 20;
 
 /// What a kernel says when it is up and has no root: `init/do_mounts.c`.
 const WANTS_ROOT: &str = "Unable to mount root fs";
@@ -40,10 +47,10 @@ pub fn probe(
 ) -> Result<Probe, MachineError> {
     let spec = MachineSpec {
         name: "probe".into(),
-        vmm: vmm.clone(),
+        vmm: without_initramfs(vmm),
         uid,
         gid: uid,
-        memory: 64 << 20,
+        memory: MEMORY,
         cpus: 1,
         disks: Vec::new(),
         nic: None,
@@ -66,10 +73,26 @@ pub fn probe(
     proven.and_then(|proof| removed.map(|()| proof))
 }
 
+/// An initramfs would be another root than the one that is waited for.
+fn without_initramfs(vmm: &VmmSpec) -> VmmSpec {
+    let mut vmm = vmm.clone();
+    match &mut vmm {
+        VmmSpec::Uml { initramfs, .. }
+        | VmmSpec::Qemu { initramfs, .. }
+        | VmmSpec::Xen { initramfs, .. } => *initramfs = None,
+    }
+    vmm
+}
+
+fn uses_kvm(vmm: &VmmSpec) -> bool {
+    matches!(vmm, VmmSpec::Qemu { accelerator: Accelerator::Kvm, .. })
+}
+
 /// The release of the kernel that booted.
 fn judge(spec: &MachineSpec, machine: &Machine) -> Result<String, MachineError> {
     let fault = |why: String| MachineError::Spec { machine: spec.name.clone(), why };
-    let reason = match machine.wait_for(LIMIT)? {
+    let limit = if uses_kvm(&spec.vmm) { KVM_LIMIT } else { LIMIT };
+    let reason = match machine.wait_for(limit)? {
         Some(MachineState::Stopped { exit: Exit::Crashed { reason }, .. })
             if reason.contains(WANTS_ROOT) =>
         {
@@ -80,8 +103,13 @@ fn judge(spec: &MachineSpec, machine: &Machine) -> Result<String, MachineError> 
         }
         Some(MachineState::Stopped { exit, .. }) => exit.to_string(),
         Some(MachineState::Lost { .. }) => "its shim was killed".into(),
+        Some(MachineState::Running { .. }) | None if uses_kvm(&spec.vmm) => format!(
+            "the kernel stalls under KVM: no boot within {} s. On a host that is itself a virtual \
+             machine, its hypervisor must offer nested virtualisation",
+            limit.as_secs()
+        ),
         Some(MachineState::Running { .. }) | None => {
-            format!("its kernel did not boot within {} s", LIMIT.as_secs())
+            format!("its kernel did not boot within {} s", limit.as_secs())
         }
     };
     Err(fault(match machine.last_line() {

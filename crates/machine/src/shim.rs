@@ -96,7 +96,7 @@ fn record_failure(run_dir: &Path, why: &StartFailure) {
     let Some(shim) = ProcessId::own() else { return };
     let exit = Exit::VmmFailed { reason: why.to_string() };
     let phase = Phase::Stopped { at: Timestamp::now(), exit };
-    let record = Record { shim, unenforced: Vec::new(), phase };
+    let record = Record { shim, unenforced: Vec::new(), paused: false, phase };
     if let Err(e) = atomic::write_json(&RunDir(run_dir).state(), &record) {
         note(&format!("cannot write state.json: {e}"));
     }

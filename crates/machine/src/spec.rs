@@ -100,6 +100,23 @@ pub enum VmmSpec {
         /// How guest processes are kept apart from the guest kernel.
         security: UmlSecurity,
     },
+    /// QEMU.
+    Qemu {
+        /// Root tree on the host that holds the program, its libraries and firmware.
+        root: PathBuf,
+        /// The program, inside `root`: `usr/bin/qemu-system-x86_64`.
+        program: PathBuf,
+        /// The guest's kernel, a bzImage or, faster to boot, an ELF file with a PVH entry: a
+        /// file of the host that everybody may read.
+        kernel: PathBuf,
+        /// Initial RAM file system: a file of the host that everybody may read, or none.
+        #[serde(default)]
+        initramfs: Option<PathBuf>,
+        /// What runs the guest.
+        accelerator: Accelerator,
+        /// The computer around it.
+        machine: QemuMachine,
+    },
     /// Xen, on a host that is its privileged domain.
     Xen {
         /// The guest's kernel on the host; not used by [`XenBoot::Pygrub`].
@@ -149,6 +166,26 @@ pub struct XenTuning {
     pub cpus: Option<String>,
     /// Most memory that it may be given while it runs, bytes.
     pub maximum_memory: Option<u64>,
+}
+
+/// What runs QEMU's guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accelerator {
+    /// The host's own CPU, through `/dev/kvm`.
+    Kvm,
+    /// An emulated CPU: slow, and works everywhere.
+    Tcg,
+}
+
+/// The computer that QEMU makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QemuMachine {
+    /// Little: no PCI, no ACPI. Its guests need the module `virtio_mmio`.
+    Microvm,
+    /// A PC with PCI Express and ACPI.
+    Q35,
 }
 
 /// How User-Mode Linux runs its guest's processes.

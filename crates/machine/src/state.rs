@@ -88,6 +88,9 @@ pub(crate) struct Record {
     /// Limits of the spec that this host cannot enforce, each with its reason.
     #[serde(default)]
     pub unenforced: Vec<String>,
+    /// The guest is held.
+    #[serde(default)]
+    pub paused: bool,
     /// Where the machine is.
     pub phase: Phase,
 }

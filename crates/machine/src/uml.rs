@@ -9,6 +9,7 @@ mod mconsole;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::capability::{Capability, Change, Controls};
 use crate::spec::{MachineSpec, UmlSecurity};
 use crate::state::Exit;
 use crate::vmm::{
@@ -151,12 +152,35 @@ impl Vmm for Uml {
     fn power_button(&self) -> Option<&dyn PowerButton> {
         Some(self)
     }
+
+    fn controls(&self) -> Option<&dyn Controls> {
+        Some(self)
+    }
 }
 
 impl PowerButton for Uml {
     /// Ctrl-Alt-Del: init gets SIGINT, see reboot(2). Whether it then powers off or
     /// restarts, the shim takes it as the stop that was asked for.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()> {
-        mconsole::command(seat, &Path::new(OWN).join(UMID).join("mconsole"), "cad").map(drop)
+        ask(seat, "cad").map(drop)
     }
+}
+
+impl Controls for Uml {
+    fn claims(&self) -> &'static [Capability] {
+        &[Capability::Pause, Capability::CpuShare]
+    }
+
+    fn change(&self, seat: &Seat<'_>, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Pause => ask(seat, "stop"),
+            Change::Resume => ask(seat, "go"),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        .map(drop)
+    }
+}
+
+fn ask(seat: &Seat<'_>, command: &str) -> io::Result<String> {
+    mconsole::command(seat, &Path::new(OWN).join(UMID).join("mconsole"), command)
 }

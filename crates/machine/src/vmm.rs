@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Controls;
 use crate::error::{MachineError, StartFailure};
+use crate::qemu::Qemu;
 use crate::spec::{MachineSpec, VmmSpec};
 use crate::state::Exit;
 use crate::uml::Uml;
@@ -37,6 +39,8 @@ pub enum VmmKind {
     Uml,
     /// Xen.
     Xen,
+    /// QEMU, with KVM or TCG.
+    Qemu,
 }
 
 impl std::fmt::Display for VmmKind {
@@ -44,6 +48,7 @@ impl std::fmt::Display for VmmKind {
         f.write_str(match self {
             Self::Uml => "uml",
             Self::Xen => "xen",
+            Self::Qemu => "qemu",
         })
     }
 }
@@ -58,6 +63,14 @@ pub trait Vmm {
     /// # Errors
     /// The first thing it cannot do, as a sentence without the machine's name.
     fn check(&self, spec: &MachineSpec) -> Result<(), String>;
+
+    /// Looks closely at the files it would use, just before a start.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    fn examine(&self) -> Result<(), StartFailure> {
+        Ok(())
+    }
 
     /// How its process is shut in.
     fn confinement(&self, spec: &MachineSpec) -> Confinement;
@@ -83,6 +96,11 @@ pub trait Vmm {
     /// Capability: a way to ask the guest to shut down. Without it a stop waits
     /// for the limit and kills.
     fn power_button(&self) -> Option<&dyn PowerButton> {
+        None
+    }
+
+    /// Capability: changes while the machine runs. Without it there are none.
+    fn controls(&self) -> Option<&dyn Controls> {
         None
     }
 
@@ -160,6 +178,8 @@ pub struct JailPlan {
 pub enum Device {
     /// `/dev/net/tun`
     Tun,
+    /// `/dev/kvm`
+    Kvm,
 }
 
 /// A command line.
@@ -180,6 +200,10 @@ pub enum Sign {
     Panic(String),
     /// The guest has shut down and is about to start again.
     Restarting,
+    /// The guest has shut down and cannot switch its computer off.
+    Halted,
+    /// The guest's kernel has said its last word after a panic.
+    Dead,
 }
 
 /// How a VMM process ended on its own.
@@ -207,6 +231,16 @@ impl VmmSpec {
                 (*guest, *boot),
                 tuning.clone(),
             )),
+            Self::Qemu { root, program, kernel, initramfs, accelerator, machine } => {
+                Box::new(Qemu {
+                    root: root.clone(),
+                    program: program.clone(),
+                    kernel: kernel.clone(),
+                    initramfs: initramfs.clone(),
+                    accelerator: *accelerator,
+                    machine: *machine,
+                })
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ const PAYLOAD: usize = 0x248;
 /// The protocol that first has the payload's place, 2.08.
 const LEAST_VERSION: u16 = 0x0208;
 
-/// The kernel as an ELF file.
-pub(super) fn vmlinux(image: &[u8]) -> io::Result<Vec<u8>> {
+/// The kernel in a bzImage, as an ELF file.
+pub fn vmlinux(image: &[u8]) -> io::Result<Vec<u8>> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let payload = payload(image).ok_or_else(|| bad("it is no bzImage"))?;
     if !payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {

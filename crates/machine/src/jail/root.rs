@@ -129,6 +129,7 @@ fn make_devices(new: &Path, plan: &JailPlan) -> Result<(), StartFailure> {
     for device in &plan.devices {
         match device {
             Device::Tun => nodes.push(("net/tun", 10, 200)),
+            Device::Kvm => nodes.push(("kvm", 10, 232)),
         }
     }
     for (name, major, minor) in nodes {

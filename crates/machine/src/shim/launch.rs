@@ -154,6 +154,7 @@ impl Site {
         let record = Record {
             shim: identity(ProcessId::own())?,
             unenforced,
+            paused: false,
             phase: Phase::Running {
                 // One that ended at once is as good as its parent: the loop will see it.
                 vmm: identity(process::child_of(pid).or_else(|| ProcessId::of(pid)))?,

@@ -3,10 +3,12 @@
 //! | request | answer | then |
 //! |---|---|---|
 //! | `console` | `taken` or `console-taken` | raw bytes both ways until the end |
+//! | `change` | `taken` or `refused` | the connection is closed: it is done |
 //! | `stop`, `kill`, `wait` | `taken` | the connection is closed once the end is recorded |
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Change;
 use crate::console::ConsoleAccess;
 use crate::error::StartFailure;
 
@@ -21,6 +23,8 @@ pub(crate) enum Request {
     Console { access: ConsoleAccess },
     /// Shut down; kill after the limit. Closing the connection withdraws the limit.
     Stop { limit_ms: u64 },
+    /// Change the running machine.
+    Change { change: Change },
     /// Kill.
     Kill,
     /// Only wait.

@@ -14,9 +14,10 @@ use super::client::{Client, Heard, Role};
 use super::launch::Live;
 use super::note;
 use super::request::{Answer, Request};
+use crate::capability::{Capability, Change};
 use crate::console::ConsoleAccess;
 use crate::state::{Exit, Phase};
-use crate::vmm::{End, Seat, Sign};
+use crate::vmm::{Confinement, End, Seat, Sign};
 
 /// Most connections at once.
 const CLIENTS: usize = 32;
@@ -35,8 +36,10 @@ type Readiness = Vec<PollFlags>;
 enum Ending {
     /// It was told to kill it.
     Killed,
-    /// The guest had shut down for a stop, but was going to start again.
+    /// The guest had shut down, but was going to start again, or to stay halted.
     ShutDown,
+    /// The guest's kernel had panicked, and was going to start again, or to stay so.
+    Panicked,
 }
 
 /// The VMM's power button.
@@ -187,6 +190,9 @@ impl Watch {
             }
             Sign::Restarting if self.shutting_down => self.end_it(Ending::ShutDown),
             Sign::Restarting => self.panic = None,
+            Sign::Halted => self.end_it(Ending::ShutDown),
+            Sign::Dead if self.panic.is_some() => self.end_it(Ending::Panicked),
+            Sign::Dead => {}
         }
     }
 
@@ -250,9 +256,18 @@ impl Watch {
             },
             Request::Stop { limit_ms } => {
                 let limit = Duration::from_millis(limit_ms).min(Duration::from_secs(86400 * 365));
+                self.wake();
                 // Each stop presses: the guest may have missed an earlier one.
                 self.button = Button::Again(Instant::now());
                 Role::Stopping { deadline: Instant::now() + limit }
+            }
+            Request::Change { change } => {
+                let answer = match self.change(&change) {
+                    Ok(()) => Answer::Taken,
+                    Err(e) => Answer::Refused { why: e.to_string() },
+                };
+                self.clients[number].answer(&answer);
+                return false;
             }
             Request::Kill => {
                 kill = true;
@@ -314,6 +329,39 @@ impl Watch {
         };
     }
 
+    /// Changes the running machine: what is a matter of the control group here, all else
+    /// through the VMM.
+    fn change(&mut self, change: &Change) -> std::io::Result<()> {
+        let Some(controls) = self.live.vmm.controls() else {
+            return Err(ErrorKind::Unsupported.into());
+        };
+        if !controls.claims().contains(&change.capability()) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let jailed = matches!(self.live.vmm.confinement(&self.live.spec), Confinement::Jail(_));
+        match change {
+            Change::CpuShare { weight } if jailed => self.live.ground.group.set_cpu_weight(*weight),
+            _ => {
+                let directory = self.live.ground.seat();
+                controls.change(&Seat { directory: &directory, spec: &self.live.spec }, change)
+            }
+        }?;
+        if change.capability() == Capability::Pause {
+            self.live.record.paused = *change == Change::Pause;
+            self.live.ground.record(&self.live.record);
+        }
+        Ok(())
+    }
+
+    /// A guest that is held cannot shut down.
+    fn wake(&mut self) {
+        if self.live.record.paused
+            && let Err(e) = self.change(&Change::Resume)
+        {
+            note(&format!("cannot let the guest go on: {e}"));
+        }
+    }
+
     fn end_it(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
         if let Err(e) = self.live.bury() {
@@ -337,6 +385,7 @@ impl Watch {
             Err(e) => Exit::VmmFailed { reason: format!("its end was not seen: {e}") },
         };
         let mut record = self.live.record.clone();
+        record.paused = false;
         record.phase = Phase::Stopped { at: Timestamp::now(), exit };
         if let Err(e) = self.live.bury() {
             note(&format!("something of the machine is left: {e}"));

@@ -7,29 +7,27 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// A kernel of this suite runs on today's CPUs; see the depot's reasons.
-const SUITE: &str = "forky";
 const PACKAGES: [&str; 4] = ["user-mode-linux", "libc6", "libgcc-s1", "busybox-static"];
+
+/// The kernel that is current depends on it.
+const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A tree with all of [`PACKAGES`].
 pub fn tree() -> &'static Path {
     static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| once("machine-tree-1", "forky", |apt| apt.download(&PACKAGES)))
+}
+
+/// A tree with Debian's cloud kernel and its modules.
+pub fn cloud_kernel() -> &'static Path {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
     TREE.get_or_init(|| {
-        let fixtures = fixtures();
-        let lock = File::create(fixtures.join("machine.lock")).unwrap();
-        lock.lock().unwrap();
-        let tree = fixtures.join("machine-tree-1");
-        if !tree.exists() {
-            let work = tempfile::tempdir_in(&fixtures).unwrap();
-            fetch(work.path());
-            let new = work.path().join("tree");
-            fs::create_dir(&new).unwrap();
-            for package in fs::read_dir(work.path().join("debs")).unwrap() {
-                run(Command::new("dpkg-deb").arg("-x").arg(package.unwrap().path()).arg(&new));
-            }
-            fs::rename(&new, &tree).unwrap();
-        }
-        tree
+        once("machine-kernel-1", "trixie", |apt| {
+            let text = apt.depends(CLOUD_KERNEL);
+            let mut found = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+            apt.download(&[found.find(|name| name.starts_with("linux-image-")).unwrap()]);
+        })
     })
 }
 
@@ -43,6 +41,25 @@ pub fn busybox() -> PathBuf {
     xen_guest().unwrap_or_else(|| tree().join("usr/bin")).join("busybox")
 }
 
+/// The tree of this name, made of the packages that `fetch` puts into `debs` of its folder.
+fn once(name: &str, suite: &str, fetch: impl FnOnce(&Apt<'_>)) -> PathBuf {
+    let fixtures = fixtures();
+    let lock = File::create(fixtures.join("machine.lock")).unwrap();
+    lock.lock().unwrap();
+    let tree = fixtures.join(name);
+    if !tree.exists() {
+        let work = tempfile::tempdir_in(&fixtures).unwrap();
+        fetch(&Apt::of(work.path(), suite));
+        let new = work.path().join("tree");
+        fs::create_dir(&new).unwrap();
+        for package in fs::read_dir(work.path().join("debs")).unwrap() {
+            run(Command::new("dpkg-deb").arg("-x").arg(package.unwrap().path()).arg(&new));
+        }
+        fs::rename(&new, &tree).unwrap();
+    }
+    tree
+}
+
 /// The folder for things that are made once.
 pub fn fixtures() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fixtures");
@@ -51,29 +68,45 @@ pub fn fixtures() -> PathBuf {
 }
 
 /// apt with folders of its own; signatures are checked as always.
-fn fetch(work: &Path) {
-    for folder in ["lists/partial", "archives/partial", "sources", "debs"] {
-        fs::create_dir_all(work.join(folder)).unwrap();
-    }
-    fs::write(work.join("status"), "").unwrap();
-    let source = format!("deb [signed-by={KEYRING}] {} {SUITE} main\n", mirror());
-    fs::write(work.join("sources/debian.list"), source).unwrap();
-    let here = work.display();
-    let configuration = format!(
-        "Dir::State \"{here}\";\nDir::State::lists \"{here}/lists\";\nDir::State::status \"{here}/status\";\n\
+struct Apt<'a> {
+    work: &'a Path,
+}
+
+impl<'a> Apt<'a> {
+    fn of(work: &'a Path, suite: &str) -> Self {
+        for folder in ["lists/partial", "archives/partial", "sources", "debs"] {
+            fs::create_dir_all(work.join(folder)).unwrap();
+        }
+        fs::write(work.join("status"), "").unwrap();
+        let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror());
+        fs::write(work.join("sources/debian.list"), source).unwrap();
+        let here = work.display();
+        let configuration = format!(
+            "Dir::State \"{here}\";\nDir::State::lists \"{here}/lists\";\nDir::State::status \"{here}/status\";\n\
          Dir::Cache \"{here}\";\nDir::Etc::sourcelist \"/dev/null\";\nDir::Etc::sourceparts \"{here}/sources\";\n\
          Acquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n"
-    );
-    fs::write(work.join("apt.conf"), configuration).unwrap();
-    let apt = |words: &[&str]| {
-        run(Command::new("apt-get")
-            .args(["-q"])
-            .args(words)
-            .env("APT_CONFIG", work.join("apt.conf"))
-            .current_dir(work.join("debs")));
-    };
-    apt(&["update"]);
-    apt(&[&["download"], &PACKAGES[..]].concat());
+        );
+        fs::write(work.join("apt.conf"), configuration).unwrap();
+        let apt = Self { work };
+        run(apt.command("apt-get").arg("update"));
+        apt
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-q").env("APT_CONFIG", self.work.join("apt.conf")).env("LC_ALL", "C");
+        command.current_dir(self.work.join("debs"));
+        command
+    }
+
+    fn depends(&self, package: &str) -> String {
+        let output = self.command("apt-cache").args(["depends", package]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn download(&self, packages: &[&str]) {
+        run(self.command("apt-get").arg("download").args(packages));
+    }
 }
 
 /// The first Debian mirror in the host's own configuration.

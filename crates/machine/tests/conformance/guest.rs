@@ -34,7 +34,9 @@ fn image() -> &'static Path {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         fs::copy(archive::busybox(), root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "mount", "poweroff", "reboot", "init", "sync", "cat", "ls", "yes"] {
+        for applet in
+            ["sh", "mount", "poweroff", "reboot", "init", "sync", "cat", "ls", "yes", "grep"]
+        {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         std::os::unix::fs::symlink("bin/busybox", root.join("init")).unwrap();

@@ -18,16 +18,20 @@ use crate::guest;
 /// A guest is up long before; a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a VMM may take beside the guest's memory, bytes.
+pub const OVERHEAD: u64 = 160 << 20;
+
 /// What differs between VMMs in these tests.
 pub trait Backend {
+    /// What the guest boots in, bytes.
+    const MEMORY: u64;
+    /// Whether each of the guest's processes is one of the host's.
+    const PROCESSES_ARE_THE_HOSTS: bool;
+
     /// The VMM, fit to boot the guest.
     fn vmm() -> VmmSpec;
     /// The same with something that is not a kernel.
     fn bad_kernel() -> VmmSpec;
-    /// Memory of the guest, bytes.
-    fn memory() -> u64 {
-        64 << 20
-    }
 }
 
 /// The program with the hidden commands.
@@ -72,7 +76,7 @@ impl Lab {
             vmm: B::vmm(),
             uid: self.uid,
             gid: self.uid,
-            memory: B::memory(),
+            memory: B::MEMORY,
             cpus: 1,
             disks: vec![Disk::own(disk)],
             nic: None,
@@ -80,7 +84,7 @@ impl Lab {
             run_dir,
             limits: Limits {
                 cgroup: format!("gridgate-test/{}/{name}", self.uid),
-                memory_max: Some(192 << 20),
+                memory_max: Some(B::MEMORY + OVERHEAD),
                 pids_max: Some(200),
                 cpu_weight: Some(100),
             },

@@ -4,8 +4,10 @@
 
 mod archive;
 mod guest;
+mod initramfs;
 mod lab;
 mod promises;
+mod qemu;
 mod uml;
 mod xen;
 
@@ -140,4 +142,15 @@ in_the_xen_lab!(
     life: [stops_gracefully, a_guest_may_reboot_itself],
     failure: [a_panic_is_told_with_its_words],
     domain: [joins_the_sites_bridge_under_its_name],
+);
+
+backend!(qemu_tcg, crate::qemu::Q35);
+
+// What differs on the lesser computer: the console, the keyboard, the way it ends.
+conformance!(
+    qemu_microvm,
+    crate::qemu::Microvm,
+    life: [launches_and_boots, stops_gracefully, a_guest_may_reboot_itself],
+    failure: [a_panic_is_told_with_its_words],
+    isolation: [sees_its_network_card],
 );

@@ -19,6 +19,9 @@ fn uml_with_bad_kernel(security: UmlSecurity) -> VmmSpec {
 pub struct Seccomp;
 
 impl Backend for Seccomp {
+    const MEMORY: u64 = 64 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = true;
+
     fn vmm() -> VmmSpec {
         uml(UmlSecurity::Seccomp)
     }
@@ -31,6 +34,9 @@ impl Backend for Seccomp {
 pub struct Ptrace;
 
 impl Backend for Ptrace {
+    const MEMORY: u64 = 64 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = true;
+
     fn vmm() -> VmmSpec {
         uml(UmlSecurity::Ptrace)
     }

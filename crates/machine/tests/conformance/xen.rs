@@ -28,14 +28,14 @@ fn domain(kernel: &str, guest_type: XenGuest) -> VmmSpec {
 pub struct Pv;
 
 impl Backend for Pv {
+    const MEMORY: u64 = 96 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = false;
+
     fn vmm() -> VmmSpec {
         domain("vmlinuz", XenGuest::Pv)
     }
     fn bad_kernel() -> VmmSpec {
         domain("busybox", XenGuest::Pv)
-    }
-    fn memory() -> u64 {
-        96 << 20
     }
 }
 
@@ -43,13 +43,13 @@ impl Backend for Pv {
 pub struct Pvh;
 
 impl Backend for Pvh {
+    const MEMORY: u64 = 128 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = false;
+
     fn vmm() -> VmmSpec {
         domain("vmlinuz", XenGuest::Pvh)
     }
     fn bad_kernel() -> VmmSpec {
         domain("busybox", XenGuest::Pvh)
-    }
-    fn memory() -> u64 {
-        128 << 20
     }
 }

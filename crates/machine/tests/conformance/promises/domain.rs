@@ -140,7 +140,7 @@ pub fn live_limits_and_pauses<B: Backend>() {
     let spec = lab.spec::<B>("a");
     let domain = LiveDomain::of(&spec).unwrap();
     let before = domain.configuration().unwrap();
-    assert_eq!((before.target, before.weight), (B::memory() >> 20, Some(256)));
+    assert_eq!((before.target, before.weight), (B::MEMORY >> 20, Some(256)));
     domain.set_scheduling(64, 50).unwrap();
     let after = domain.configuration().unwrap();
     assert_eq!((after.weight, after.cap), (Some(64), Some(50)));
@@ -148,8 +148,8 @@ pub fn live_limits_and_pauses<B: Backend>() {
     domain.pause().unwrap();
     assert!(domain.state().unwrap().paused);
     domain.resume().unwrap();
-    domain.set_memory(B::memory() - (8 << 20)).unwrap();
-    assert_eq!(domain.configuration().unwrap().target, (B::memory() >> 20) - 8);
+    domain.set_memory(B::MEMORY - (8 << 20)).unwrap();
+    assert_eq!(domain.configuration().unwrap().target, (B::MEMORY >> 20) - 8);
     let mut screen = Screen::write(&machine);
     screen.type_line("echo alive $((6 * 7))");
     screen.expect("alive 42");

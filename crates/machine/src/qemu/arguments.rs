@@ -1,0 +1,145 @@
+//! QEMU's command line. Nothing that QEMU adds by itself is taken: every device is named.
+
+use super::{INITRAMFS, KERNEL, QMP, Qemu};
+use crate::spec::{Accelerator, MachineSpec, QemuMachine};
+use crate::vmm::SEAT;
+
+/// Most memory for translated code, MiB: a node's working set fits, and what QEMU takes
+/// beside the guest's memory has a bound.
+const CODE_BUFFER: u32 = 128;
+
+/// A disk's name in commands to QEMU.
+pub(super) fn disk_id(number: usize) -> String {
+    format!("disk{number}")
+}
+
+/// Commas in values are doubled: qemu(1).
+fn value(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+pub(super) fn of(qemu: &Qemu, spec: &MachineSpec) -> Vec<String> {
+    let mut line = Line { words: Vec::new(), bus: Bus::of(qemu.machine) };
+    line.fixed();
+    line.machine(qemu, spec);
+    line.kernel(qemu, spec);
+    line.disks(spec);
+    line.network(spec);
+    line.words
+}
+
+/// How virtio devices are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bus {
+    Pci,
+    /// Registers in memory, told to the kernel on its command line.
+    Mmio,
+}
+
+impl Bus {
+    fn of(machine: QemuMachine) -> Self {
+        match machine {
+            QemuMachine::Q35 => Self::Pci,
+            QemuMachine::Microvm => Self::Mmio,
+        }
+    }
+
+    fn device(self, name: &str) -> String {
+        match self {
+            Self::Pci => format!("virtio-{name}-pci"),
+            Self::Mmio => format!("virtio-{name}-device"),
+        }
+    }
+}
+
+struct Line {
+    words: Vec<String>,
+    bus: Bus,
+}
+
+impl Line {
+    fn add(&mut self, option: &str, value: impl Into<String>) {
+        self.words.extend([format!("-{option}"), value.into()]);
+    }
+
+    fn fixed(&mut self) {
+        self.words.extend(["-nodefaults", "-no-user-config"].map(String::from));
+        self.add("display", "none");
+        let denied = "obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+        self.add("sandbox", format!("on,{denied}"));
+        self.add("chardev", "stdio,id=console,signal=off");
+        self.add("serial", "chardev:console");
+        self.add("chardev", format!("socket,id=control,path={SEAT}/{QMP},server=on,wait=off"));
+        self.add("mon", "chardev=control,mode=control");
+    }
+
+    fn machine(&mut self, qemu: &Qemu, spec: &MachineSpec) {
+        match qemu.machine {
+            QemuMachine::Q35 => {
+                self.add("machine", "q35,vmport=off,smbus=off,sata=off,usb=off,graphics=off");
+            }
+            // With ACPI the kernel has no clock to measure the CPU's by, and now and then hangs.
+            QemuMachine::Microvm => {
+                self.add("machine", "microvm,acpi=off,pic=on,pit=on,rtc=on");
+                // The keyboard, for Ctrl-Alt-Del.
+                self.add("device", "i8042");
+            }
+        }
+        match qemu.accelerator {
+            Accelerator::Kvm => {
+                self.add("accel", "kvm");
+                self.add("cpu", "host");
+            }
+            Accelerator::Tcg => {
+                self.add("accel", format!("tcg,thread=multi,tb-size={CODE_BUFFER}"));
+                self.add("cpu", "max");
+            }
+        }
+        self.add("m", format!("{}K", spec.memory >> 10));
+        self.add("smp", spec.cpus.to_string());
+        self.add("device", self.bus.device("rng"));
+        self.add("device", format!("{},deflate-on-oom=on", self.bus.device("balloon")));
+    }
+
+    fn kernel(&mut self, qemu: &Qemu, spec: &MachineSpec) {
+        self.add("kernel", format!("/boot/{KERNEL}"));
+        if qemu.initramfs.is_some() {
+            self.add("initrd", format!("/boot/{INITRAMFS}"));
+        }
+        let mut words = vec!["console=ttyS0"];
+        // It has no ACPI to restart itself by: a triple fault does it.
+        words.extend((qemu.machine == QemuMachine::Microvm).then_some("reboot=t"));
+        words.extend(spec.kernel_arguments.iter().map(String::as_str));
+        self.add("append", words.join(" "));
+    }
+
+    /// The host's page cache is used, and what the guest flushes reaches the disk.
+    fn disks(&mut self, spec: &MachineSpec) {
+        for (number, disk) in spec.disks.iter().enumerate() {
+            let id = disk_id(number);
+            let write = if disk.read_only { "read-only=on" } else { "discard=unmap" };
+            self.add(
+                "blockdev",
+                format!(
+                    "driver=file,node-name=file{number},filename=/disks/{number},aio=threads,\
+                     cache.direct=off,cache.no-flush=off,{write}"
+                ),
+            );
+            self.add(
+                "blockdev",
+                format!("driver=raw,node-name=raw{number},file=file{number},{write}"),
+            );
+            let device = self.bus.device("blk");
+            self.add("device", format!("{device},id={id},drive=raw{number},serial={id}"));
+        }
+    }
+
+    fn network(&mut self, spec: &MachineSpec) {
+        let Some(nic) = &spec.nic else { return };
+        let tap = value(&nic.tap);
+        self.add("netdev", format!("tap,id=net,ifname={tap},script=no,downscript=no"));
+        let rom = if self.bus == Bus::Pci { ",romfile=" } else { "" };
+        let device = self.bus.device("net");
+        self.add("device", format!("{device},netdev=net,mac={}{rom}", value(&nic.mac)));
+    }
+}

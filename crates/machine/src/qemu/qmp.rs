@@ -1,0 +1,133 @@
+//! QEMU's machine protocol: JSON objects, one a line, on a Unix socket. Its reference
+//! is QEMU's `docs/interop/qemu-qmp-ref`.
+//!
+//! The socket serves one client at a time, and the shim is the only one: it connects,
+//! says one command, hears the answer and leaves, so that nothing is held open and a
+//! QEMU that hangs hangs nobody else. The socket's folder belongs to the VMM's user, who
+//! may put anything there: no symbolic link in it is followed.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use serde_json::{Value, json};
+
+use crate::vmm::Seat;
+
+/// QEMU answers from its main loop, at once or not at all.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Longest line and most lines of events before an answer: a VMM that a guest has taken
+/// over must not fill the shim's memory.
+const LINE: u64 = 64 << 10;
+const EVENTS: usize = 64;
+
+/// Has QEMU carry out `command` and gives back what it returns.
+pub(super) fn command(
+    seat: &Seat<'_>,
+    path: &Path,
+    command: &str,
+    arguments: &Value,
+) -> io::Result<Value> {
+    let mut session = Session::open(connect(seat, path)?)?;
+    session.ask("qmp_capabilities", &json!({}))?;
+    session.ask(command, arguments)
+}
+
+fn connect(seat: &Seat<'_>, path: &Path) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(seat.directory, flags, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let target = openat2(&directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    UnixStream::connect(format!("/proc/self/fd/{}", target.as_raw_fd()))
+}
+
+struct Session {
+    reader: BufReader<UnixStream>,
+}
+
+impl Session {
+    /// Begins with QEMU's greeting.
+    fn open(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut session = Self { reader: BufReader::new(stream) };
+        let greeting = session.line()?;
+        match greeting.get("QMP") {
+            Some(_) => Ok(session),
+            None => Err(io::Error::other(format!("QEMU does not greet: {greeting}"))),
+        }
+    }
+
+    fn ask(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
+        let mut request = json!({"execute": command, "arguments": arguments}).to_string();
+        request.push('\n');
+        self.reader.get_mut().write_all(request.as_bytes())?;
+        for _ in 0..EVENTS {
+            let mut answer = self.line()?;
+            if let Some(value) = answer.get_mut("return") {
+                return Ok(value.take());
+            }
+            if let Some(error) = answer.get("error") {
+                let words = error.get("desc").and_then(Value::as_str).unwrap_or("no reason");
+                return Err(io::Error::other(format!("QEMU: {words}")));
+            }
+        }
+        Err(io::Error::other(format!("QEMU does not answer {command:?}")))
+    }
+
+    fn line(&mut self) -> io::Result<Value> {
+        let mut line = Vec::new();
+        (&mut self.reader).take(LINE).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&line)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other side: says these lines, each after it has heard one, the first at once.
+    fn speaks(lines: &'static [&'static str]) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(theirs.try_clone().unwrap());
+            let mut theirs = theirs;
+            for line in lines {
+                theirs.write_all(line.as_bytes()).unwrap();
+                let mut heard = String::new();
+                if reader.read_line(&mut heard).unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+        });
+        ours
+    }
+
+    const GREETING: &str = "{\"QMP\": {\"version\": {}}}\n";
+
+    #[test]
+    fn an_answer_is_found_behind_events() {
+        let answer = "{\"event\": \"STOP\"}\n{\"return\": {\"x\": 1}}\n";
+        let lines: &[&str] = Box::leak(Box::new([GREETING, answer]));
+        let mut session = Session::open(speaks(lines)).unwrap();
+        assert_eq!(session.ask("stop", &json!({})).unwrap(), json!({"x": 1}));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_qemus_words() {
+        let refusal = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such disk\"}}\n";
+        let lines: &[&str] = Box::leak(Box::new([GREETING, refusal]));
+        let mut session = Session::open(speaks(lines)).unwrap();
+        let error = session.ask("stop", &json!({})).unwrap_err();
+        assert_eq!(error.to_string(), "QEMU: no such disk");
+        assert!(Session::open(speaks(&["hello\n"])).is_err());
+        assert!(Session::open(speaks(&["{}\n"])).is_err());
+    }
+}
