@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use gridgate_machine::{UmlSecurity, VmmSpec, XenGuest};
+use gridgate_machine::{Accelerator, QemuMachine, UmlSecurity, VmmSpec, XenGuest};
 use gridgate_profile::{CompiledNode, Guest, Hardware, Security};
 
 use crate::verdicts::Engine;
@@ -53,6 +53,16 @@ impl Arrangement {
                 XenGuest::Pv => Guest::Pv,
                 XenGuest::Pvh => Guest::Pvh,
             }),
+            VmmSpec::Qemu { accelerator, machine, .. } => {
+                let hardware = match machine {
+                    QemuMachine::Microvm => Hardware::Microvm,
+                    QemuMachine::Q35 => Hardware::Q35,
+                };
+                match accelerator {
+                    Accelerator::Kvm => Arrangement::Kvm(hardware),
+                    Accelerator::Tcg => Arrangement::Tcg(hardware),
+                }
+            }
         }
     }
 
@@ -72,6 +82,14 @@ pub fn security(security: Security) -> UmlSecurity {
     match security {
         Security::Seccomp => UmlSecurity::Seccomp,
         Security::Ptrace => UmlSecurity::Ptrace,
+    }
+}
+
+/// The VMM's word for the profile's.
+pub fn machine(hardware: Hardware) -> QemuMachine {
+    match hardware {
+        Hardware::Microvm => QemuMachine::Microvm,
+        Hardware::Q35 => QemuMachine::Q35,
     }
 }
 

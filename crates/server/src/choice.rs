@@ -106,8 +106,7 @@ pub fn lacking(engine: Engine, ground: &Ground) -> Option<&'static str> {
             Domain::None => Some("this host does not run on Xen"),
         },
         Engine::Kvm if ground.kvm.is_none() => Some("there is no /dev/kvm"),
-        Engine::Kvm | Engine::Tcg => Some("nodes do not run on QEMU yet"),
-        Engine::Uml => None,
+        Engine::Kvm | Engine::Uml | Engine::Tcg => None,
     }
 }
 

@@ -53,7 +53,9 @@ pub fn for_node(
 /// Has the machine boot this initial RAM file system.
 pub fn boot(vmm: &mut VmmSpec, path: &Path) {
     match vmm {
-        VmmSpec::Uml { initramfs, .. } | VmmSpec::Xen { initramfs, .. } => {
+        VmmSpec::Uml { initramfs, .. }
+        | VmmSpec::Qemu { initramfs, .. }
+        | VmmSpec::Xen { initramfs, .. } => {
             *initramfs = Some(path.to_owned());
         }
     }

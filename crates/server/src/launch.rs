@@ -7,11 +7,18 @@ use gridgate_protocol::site_api::ErrorKind;
 use crate::arrangement::Arrangement;
 use crate::failure::{Failure, Hint, caused};
 use crate::home::{NodeDir, SiteDir};
+use crate::verdicts::Engine;
 use crate::vmms::Vmms;
 use crate::wanted::Wanted;
 
-/// Host memory a VMM may take beyond the guest's own, bytes.
-const OVERHEAD: u64 = 96 << 20;
+/// Host memory that a VMM may take beyond the guest's own, bytes. QEMU's holds its buffer of translated code and
+/// what the page cache is charged for kernel and initial RAM file system.
+fn overhead(engine: Engine) -> u64 {
+    match engine {
+        Engine::Uml => 96 << 20,
+        Engine::Kvm | Engine::Tcg | Engine::Xen => 320 << 20,
+    }
+}
 
 /// Processes of one VMM: in UML each of the guest's processes may be one of the host's.
 const PROCESSES: u64 = 8192;
@@ -28,20 +35,22 @@ pub fn spec(
 ) -> Result<MachineSpec, Failure> {
     let node_dir = dir.node(&node.name);
     let uid = wanted.uid(&node.name);
+    let arrangement = wanted.choice(&node.name)?.arrangement;
+    let own = std::iter::once(Disk::own(node_dir.disk()));
     Ok(MachineSpec {
         name: format!("{}.{}", node.name, wanted.site.name),
-        vmm: vmms.spec(wanted.choice(&node.name)?.arrangement)?,
+        vmm: vmms.spec(arrangement)?,
         uid,
         gid: uid,
         memory: node.memory,
         cpus: node.cpus,
-        disks: vec![Disk::own(node_dir.disk())],
+        disks: own.chain(vmms.disks(arrangement)).collect(),
         nic: Some(nic(node, wanted)),
-        kernel_arguments: kernel_arguments(),
+        kernel_arguments: kernel_arguments(arrangement.engine()),
         run_dir: node_dir.run(),
         limits: Limits {
             cgroup: dir.cgroup(&node.name),
-            memory_max: Some(node.memory + OVERHEAD),
+            memory_max: Some(node.memory + overhead(arrangement.engine())),
             pids_max: Some(PROCESSES),
             cpu_weight: None,
         },
@@ -70,24 +79,24 @@ pub fn differs(last: &MachineSpec, node: &CompiledNode, wanted: &Wanted) -> Opti
     (!same).then(|| "the machine itself changes".to_owned())
 }
 
-/// Beside the root: what a node has no use for and pays for at each boot. The RAID and checksum
-/// benchmarks alone take most of a second of CPU time in every guest.
-fn kernel_arguments() -> Vec<String> {
-    [
+/// Beside the root: what a node has no use for and pays for at each boot.
+fn kernel_arguments(engine: Engine) -> Vec<String> {
+    let mut arguments = vec![
         "root=PARTLABEL=gridgate-root",
         "rootfstype=ext4",
         "rw",
         // Errors of drivers that mean nothing here would stand last on the console; a panic still shows.
         "loglevel=3",
         "panic=1",
-        "initcall_blacklist=raid6_init,calibrate_xor_blocks",
-        "lpj=20000000",
         "lsm=",
         "audit=0",
         "systemd.show_status=no",
-    ]
-    .map(String::from)
-    .to_vec()
+    ];
+    if engine == Engine::Uml {
+        // Built into its kernel: these benchmarks alone take most of a second of CPU time in every guest.
+        arguments.extend(["initcall_blacklist=raid6_init,calibrate_xor_blocks", "lpj=20000000"]);
+    }
+    arguments.into_iter().map(String::from).collect()
 }
 
 /// The spec a node's machine was last started with.

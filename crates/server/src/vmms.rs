@@ -4,10 +4,14 @@
 //! kernel is therefore fetched whenever images are built.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
-use gridgate_depot::{Depot, DepotError, Linux, Lock, Mirrors, Progress, Qemu, Uml};
-use gridgate_machine::VmmSpec;
+use gridgate_depot::{
+    Depot, DepotError, Initramfs, InitramfsRequest, Linux, Lock, Mirrors, Progress, Qemu, Uml,
+};
+use gridgate_machine::{Accelerator, Disk, VmmSpec};
+use gridgate_profile::Hardware;
 use gridgate_protocol::site_api::ErrorKind;
 
 use crate::arrangement::{self, Arrangement};
@@ -26,6 +30,7 @@ pub struct Vmms {
     uml: Option<Arc<Uml>>,
     qemu: Option<Arc<Qemu>>,
     linux: Option<Arc<Linux>>,
+    initramfs: Option<Arc<Initramfs>>,
 }
 
 /// What a task needs of them.
@@ -35,6 +40,11 @@ pub struct Needs {
     pub launches: BTreeSet<Engine>,
     /// Whether role images are built.
     pub images: bool,
+}
+
+/// gridgate itself is the program in it.
+fn initramfs_of(linux: &Linux) -> InitramfsRequest<'_> {
+    InitramfsRequest { program: Path::new("/proc/self/exe"), modules: &linux.modules }
 }
 
 fn kept<T>(found: Result<T, DepotError>, what: &str) -> Result<Arc<T>, Failure> {
@@ -98,7 +108,10 @@ impl Vmms {
         }
         if needs.launches.iter().any(|engine| *engine != Engine::Uml) {
             let found = depot.linux(mirrors, lock, progress);
-            vmms.linux = Some(kept(found, "the kernel of QEMU's and Xen's guests")?);
+            let linux = kept(found, "the kernel of QEMU's and Xen's guests")?;
+            let found = depot.initramfs(mirrors, &initramfs_of(&linux), lock, progress);
+            vmms.initramfs = Some(kept(found, "the initial RAM file system")?);
+            vmms.linux = Some(linux);
         }
         Ok(vmms)
     }
@@ -111,6 +124,7 @@ impl Vmms {
             uml: depot.uml(&nowhere, lock, silent).ok().map(Arc::new),
             qemu: depot.qemu(&nowhere, lock, silent).ok().map(Arc::new),
             linux: depot.linux(&nowhere, lock, silent).ok().map(Arc::new),
+            initramfs: None,
         }
     }
 
@@ -133,6 +147,7 @@ impl Vmms {
             uml: self.uml.or(other.uml),
             qemu: self.qemu.or(other.qemu),
             linux: self.linux.or(other.linux),
+            initramfs: self.initramfs.or(other.initramfs),
         }
     }
 
@@ -177,7 +192,32 @@ impl Vmms {
                     security: arrangement::security(security),
                 })
             }
-            Arrangement::Kvm(_) | Arrangement::Tcg(_) | Arrangement::Xen(_) => Err(absent()),
+            Arrangement::Kvm(hardware) => self.qemu(Accelerator::Kvm, hardware).ok_or_else(absent),
+            Arrangement::Tcg(hardware) => self.qemu(Accelerator::Tcg, hardware).ok_or_else(absent),
+            Arrangement::Xen(_) => Err(absent()),
+        }
+    }
+
+    fn qemu(&self, accelerator: Accelerator, hardware: Hardware) -> Option<VmmSpec> {
+        let (qemu, linux) = (self.qemu.as_ref()?, self.linux.as_ref()?);
+        Some(VmmSpec::Qemu {
+            root: qemu.root.clone(),
+            program: qemu.program.clone(),
+            kernel: linux.vmlinux.clone(),
+            initramfs: self.initramfs.as_ref().map(|initramfs| initramfs.path.clone()),
+            accelerator,
+            machine: arrangement::machine(hardware),
+        })
+    }
+
+    /// The disks that a machine has beside the node's own: its kernel's modules, where the node's disk does not
+    /// hold them.
+    pub fn disks(&self, arrangement: Arrangement) -> Vec<Disk> {
+        match arrangement {
+            Arrangement::Uml(_) => Vec::new(),
+            Arrangement::Kvm(_) | Arrangement::Tcg(_) | Arrangement::Xen(_) => {
+                self.linux.iter().map(|linux| Disk::shared(&linux.modules_disk)).collect()
+            }
         }
     }
 }
