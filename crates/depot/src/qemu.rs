@@ -20,7 +20,7 @@ use crate::mirrors::Mirrors;
 use crate::progress::Progress;
 use crate::store::{Store, Work};
 
-const KIND: Kind = Kind { name: "qemu", suite: SUITE, updates: Updates::Take, recipe: "1" };
+const KIND: Kind = Kind { name: "qemu", suite: SUITE, updates: Updates::Take, recipe: "2" };
 
 const PACKAGE: &str = "qemu-system-x86";
 const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
@@ -30,8 +30,9 @@ const OTHERS: [&str; 4] = [PACKAGE, "qemu-system-data", "seabios", "zlib1g"];
 
 /// SeaBIOS and qboot, and what they load a kernel with: `-kernel` of a bzImage, of an ELF
 /// file with a PVH entry, of a multiboot image (Xen).
-const FIRMWARE: [&str; 6] = [
+const FIRMWARE: [&str; 7] = [
     "usr/share/seabios/bios-256k.bin",
+    "usr/share/seabios/bios-microvm.bin",
     "usr/share/qemu/qboot.rom",
     "usr/share/qemu/linuxboot_dma.bin",
     "usr/share/qemu/pvh.bin",

@@ -66,6 +66,13 @@ impl Vmm for Qemu {
         if spec.cpus == 0 || spec.cpus > 255 {
             return Err(format!("QEMU has 1 to 255 CPUs, {} were asked for", spec.cpus));
         }
+        if (self.machine, self.accelerator) == (QemuMachine::Microvm, Accelerator::Tcg) {
+            return Err(
+                "emulated, QEMU's microvm has no clock that Debian's kernel could measure \
+                        the processor by, and hangs in its start: use the machine q35"
+                    .into(),
+            );
+        }
         if spec.memory < LEAST_MEMORY {
             return Err(format!(
                 "QEMU's guests need at least {} MiB of memory, {} MiB were asked for",

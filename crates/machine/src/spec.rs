@@ -182,7 +182,7 @@ pub enum Accelerator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QemuMachine {
-    /// Little: no PCI, no ACPI. Its guests need the module `virtio_mmio`.
+    /// Little: no PCI. Its guests need the module `virtio_mmio`, and KVM's clock.
     Microvm,
     /// A PC with PCI Express and ACPI.
     Q35,

@@ -84,4 +84,6 @@ fn what_it_cannot_do_is_said_before_a_start() {
     many.disks = vec![Disk::own("/d"); 17];
     assert!(qemu.check(&many).unwrap_err().contains("16 disks"));
     assert_eq!(qemu.check(&spec(&qemu)), Ok(()));
+    let little = self::qemu(Accelerator::Tcg, QemuMachine::Microvm);
+    assert!(little.check(&spec(&little)).unwrap_err().contains("use the machine q35"));
 }

@@ -145,12 +145,3 @@ in_the_xen_lab!(
 );
 
 backend!(qemu_tcg, crate::qemu::Q35);
-
-// What differs on the lesser computer: the console, the keyboard, the way it ends.
-conformance!(
-    qemu_microvm,
-    crate::qemu::Microvm,
-    life: [launches_and_boots, stops_gracefully, a_guest_may_reboot_itself],
-    failure: [a_panic_is_told_with_its_words],
-    isolation: [sees_its_network_card],
-);

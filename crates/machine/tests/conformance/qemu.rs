@@ -64,18 +64,3 @@ impl Backend for Q35 {
         qemu(QemuMachine::Q35, &no_kernel())
     }
 }
-
-/// An emulated computer with as little as possible.
-pub struct Microvm;
-
-impl Backend for Microvm {
-    const MEMORY: u64 = 128 << 20;
-    const PROCESSES_ARE_THE_HOSTS: bool = false;
-
-    fn vmm() -> VmmSpec {
-        qemu(QemuMachine::Microvm, kernel())
-    }
-    fn bad_kernel() -> VmmSpec {
-        qemu(QemuMachine::Microvm, &no_kernel())
-    }
-}

@@ -51,7 +51,7 @@ fn stubborn<B: Backend>(lab: &Lab) -> gridgate_machine::Machine {
     let mut screen = Screen::write(&machine);
     screen.expect("# ");
     screen.type_line(
-        "mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t",
+        "trap '' INT; mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t",
     );
     screen.expect("s1t");
     machine
