@@ -142,7 +142,8 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
         None => (NodeState::Booting, unheard(site, &status.name)),
         Some(heard) => {
             let list = status.staying.published_packages.as_deref();
-            let judged = judge(&heard, status.published.as_deref(), list);
+            let checks = site.links.published(&status.name).map_or(0, |p| p.profile.checks.len());
+            let judged = judge(&heard, status.published.as_deref(), list, checks);
             status.first_word_ms = since.checked_sub(heard.since_first.as_millis() as u64);
             tell(status, heard.report);
             judged
@@ -180,7 +181,13 @@ fn tell(status: &mut NodeStatus, report: Report) {
 }
 
 /// State and reason from what the agent said.
-fn judge(heard: &Heard, published: Option<&str>, list: Option<&str>) -> (NodeState, String) {
+/// `checks` is how many health checks the published profile has.
+fn judge(
+    heard: &Heard,
+    published: Option<&str>,
+    list: Option<&str>,
+    checks: usize,
+) -> (NodeState, String) {
     let report = &heard.report;
     let failing: Vec<_> = report.health.iter().filter(|check| !check.ok).collect();
     let name_them = || {
@@ -209,9 +216,10 @@ fn judge(heard: &Heard, published: Option<&str>, list: Option<&str>) -> (NodeSta
         AgentPhase::Applied if report.packages.as_deref().is_some_and(|has| Some(has) != list) => {
             (NodeState::Starting, "another list of packages is published".into())
         }
-        AgentPhase::Applied if report.health.is_empty() || failing.is_empty() => {
-            (NodeState::Running, String::new())
+        AgentPhase::Applied if report.health.len() < checks => {
+            (NodeState::Starting, "its health has not been looked at yet".into())
         }
+        AgentPhase::Applied if failing.is_empty() => (NodeState::Running, String::new()),
         AgentPhase::Applied if failing.iter().any(|check| check.since_ms.is_some()) => {
             (NodeState::Degraded, name_them())
         }

@@ -241,6 +241,8 @@ pub fn install_spec(
     };
     spec.kernel_arguments.retain(|argument| !of_the_disk(argument));
     spec.kernel_arguments.push(INSTALL_ARGUMENT.to_owned());
+    // Without it the kernel unpacks the installer into a tmpfs, which takes half of a small node's memory and no more.
+    spec.kernel_arguments.push("rootfstype=ramfs".to_owned());
     installer::boot(&mut spec.vmm, initramfs);
     Ok(spec)
 }

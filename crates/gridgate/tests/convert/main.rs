@@ -1,0 +1,118 @@
+//! The same node on another VMM and back, with its disk as it is, and installed by itself on each: real User-Mode
+//! Linux, real QEMU. Needs root and the Debian archive. One story; the chapters are named in the output.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    dead_code,
+    reason = "the chapters' names and times are this test's report; the lab is shared with other tests"
+)]
+
+#[path = "../real_site/lab.rs"]
+mod lab;
+#[path = "../real_site/traces.rs"]
+mod traces;
+
+use lab::{Lab, steps};
+
+const PROFILE: &str = r#"
+[site]
+name = "convert-t"
+domain = "convert.test"
+
+[network]
+prefix = "198.51.100.0/24"
+
+[roles.plain]
+extends = "base"
+
+[nodes.one]
+role = "plain"
+vmm = "uml"
+"#;
+
+#[test]
+fn a_node_moves_to_another_vmm_and_back() {
+    let lab = Lab::new("convert-t", PROFILE);
+    let mut before = String::new();
+    lab.chapter("a node on User-Mode Linux", || before = birth(&lab));
+    lab.chapter("a profile that names its VMM is not gone behind", || refused(&lab));
+    lab.chapter("to QEMU, the profile too", || to_qemu(&lab, &before));
+    lab.chapter("up finds nothing to do", || unchanged(&lab));
+    lab.chapter("it installs itself there", || installs_itself(&lab));
+    lab.chapter("and back", || back(&lab));
+    lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
+}
+
+/// What a node says of itself: identity, a file of its own, and that it reaches the install server.
+fn facts(lab: &Lab) -> String {
+    let script =
+        "cat /etc/machine-id /root/own; ping -c 1 -W 5 198.51.100.1 >/dev/null && echo there";
+    lab.text(&["exec", "one", "--", "sh", "-c", script])
+}
+
+fn kernel(lab: &Lab) -> String {
+    lab.text(&["exec", "one", "--", "uname", "-r"]).trim().to_owned()
+}
+
+fn vmm(lab: &Lab) -> String {
+    let status = lab.json(&["--json", "status"]);
+    let node = lab::node(&status, "one").clone();
+    assert_eq!(node["state"], "running", "{node}");
+    node["vmm"].as_str().expect("a VMM").to_owned()
+}
+
+fn birth(lab: &Lab) -> String {
+    lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+    lab.text(&["exec", "one", "--", "sh", "-c", "echo kept > /root/own; sync"]);
+    assert_eq!(vmm(lab), "uml");
+    facts(lab)
+}
+
+fn refused(lab: &Lab) {
+    let output = lab.run(&["convert", "one", "--vmm", "qemu", "--accelerator", "tcg"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("--write"), "{text}");
+    assert_eq!(vmm(lab), "uml");
+}
+
+fn to_qemu(lab: &Lab, before: &str) {
+    let uml = kernel(lab);
+    lab.text(&["convert", "one", "--vmm", "qemu", "--accelerator", "tcg", "--write"]);
+    assert_eq!(vmm(lab), "qemu (tcg)");
+    assert_ne!(kernel(lab), uml, "the kernel is the VMM's");
+    assert_eq!(facts(lab), before);
+    // What it may load later is there, and for this kernel.
+    let folder = format!("/usr/lib/modules/{}/modules.dep", kernel(lab));
+    lab.text(&["exec", "one", "--", "test", "-s", &folder]);
+}
+
+fn unchanged(lab: &Lab) {
+    let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+    assert_eq!(steps(&events), Vec::<String>::new());
+    assert_eq!(vmm(lab), "qemu (tcg)");
+}
+
+fn installs_itself(lab: &Lab) {
+    let events = lab.events(&["--json", "install", "one"]);
+    let status = &lab::done(&events)["status"];
+    let health = lab::node(status, "one")["health"].as_array().expect("health").clone();
+    assert!(!health.is_empty() && health.iter().all(|check| check["ok"] == true), "{health:?}");
+    lab.text(&[
+        "exec",
+        "one",
+        "--",
+        "sh",
+        "-c",
+        "test ! -e /root/own; echo kept > /root/own; sync",
+    ]);
+    assert_eq!(vmm(lab), "qemu (tcg)");
+}
+
+fn back(lab: &Lab) {
+    let before = facts(lab);
+    lab.text(&["convert", "one", "--vmm", "uml", "--write"]);
+    assert_eq!(vmm(lab), "uml");
+    assert_eq!(facts(lab), before);
+}
