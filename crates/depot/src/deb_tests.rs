@@ -30,7 +30,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
 /// A member of an `ar` archive: deb(5).
 fn add(deb: &mut Vec<u8>, name: &str, content: &[u8]) {
     let size = content.len();
-    write!(deb, "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, "100644").unwrap();
+    writeln!(deb, "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`", 0, 0, 0, "100644").unwrap();
     deb.extend(content);
     deb.resize(deb.len().next_multiple_of(2), b'\n');
 }
