@@ -32,6 +32,7 @@ mod installer;
 mod installing;
 mod launch;
 mod memory;
+mod news;
 mod observe;
 mod overlay;
 mod plan;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use gridgate_protocol::site_api::{ErrorKind, NodeState, NodeStatus};
 
 use crate::failure::{Failure, Hint, failure};
+use crate::news::News;
 use crate::observe;
 use crate::site::Site;
 use crate::task::Stage;
@@ -42,7 +43,7 @@ pub async fn within(
     let mut applied: Option<Instant> = None;
     let mut changes = site.links.watch();
     let mut said = String::new();
-    let mut news = (Instant::now(), String::new());
+    let mut heard = News::none();
     loop {
         changes.mark_unchanged();
         let status = look(site, wanted, node).await?;
@@ -57,10 +58,9 @@ pub async fn within(
             }
             _ => {}
         }
-        let text = format!("{} {}", status.detail, status.last_line.as_deref().unwrap_or_default());
-        if text != news.1 {
-            news = (Instant::now(), text.clone());
-        }
+        let line = status.last_line.as_deref().unwrap_or_default();
+        heard.look(&status.detail, line);
+        let text = format!("{} {line}", status.detail);
         if text != said {
             said = text;
             stage.waiting(status.detail.clone(), status.last_line.clone());
@@ -78,7 +78,7 @@ pub async fn within(
             Some(patience) => PATIENCE.max(patience),
             None => PATIENCE,
         };
-        if news.0.elapsed() > silence {
+        if heard.silence() > silence {
             return Err(not_yet(&status, silence));
         }
         tokio::select! {
