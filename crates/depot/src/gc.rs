@@ -1,8 +1,8 @@
 //! What the depot holds and nobody needs any more.
 //!
-//! Needed are: the packages of every lock that is handed in; kernels, VMM trees and roots made of
-//! such packages alone; images that are named; what lies on a path that is named; package indexes
-//! that a stored release file vouches for. What this build does not understand is kept.
+//! Needed are: the packages of every lock that is handed in, and those that are named; kernels, VMM trees
+//! and roots made of locked packages alone; images that are named; what lies on a path that is named; package
+//! indexes that a stored release file vouches for. What this build does not understand is kept.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +22,8 @@ use crate::store::{Store, Whole, remove_tree};
 pub struct References {
     /// Locks of all sites, earlier ones that a rollback may need included.
     pub locks: Vec<Lock>,
+    /// SHA-256 of packages that a node has or goes back to, whether or not a lock still names them.
+    pub packages: BTreeSet<String>,
     /// Keys of role images.
     pub images: BTreeSet<String>,
     /// Files and folders that running machines use.
@@ -83,8 +85,10 @@ pub(crate) fn sweep(
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let is_package = path.extension().is_some_and(|ending| ending == "deb");
         let arriving = !is_package && is_locked(&path);
-        let keep = arriving || is_package && hashes.contains(name.as_str());
-        let remark = if is_package { "no lock names it" } else { "never finished" };
+        let needed = hashes.contains(name.as_str()) || references.packages.contains(&name);
+        let keep = arriving || is_package && needed;
+        let remark =
+            if is_package { "no lock names it and no node has it" } else { "never finished" };
         swept.one("packages", &path, keep, remark, remove)?;
     }
     let indexes = vouched_for(&store.folder("index"));

@@ -24,7 +24,7 @@ fn lock(names: &[&str]) -> Lock {
 
 fn depot(dir: &Path) -> Store {
     let store = Store::open(dir).unwrap();
-    for name in ["a", "b", "c"] {
+    for name in ["a", "b", "c", "held"] {
         fs::write(store.path(&pin(name).sha256), name).unwrap();
     }
     fs::write(store.folder("packages").join("00/x.deb.part"), "half").unwrap();
@@ -50,6 +50,7 @@ fn removes_what_nobody_needs_and_nothing_else() {
     let store = depot(dir.path());
     let references = References {
         locks: vec![lock(&["a"]), lock(&["b"])],
+        packages: BTreeSet::from([pin("held").sha256]),
         images: BTreeSet::from(["wanted".to_owned()]),
         in_use: vec![store.folder("vmm").join("used/root")],
     };
@@ -69,7 +70,9 @@ fn removes_what_nobody_needs_and_nothing_else() {
             .into_iter()
             .collect::<Vec<_>>()
     );
-    assert!(store.package_file(&pin("a").sha256).is_some());
+    for kept in ["a", "b", "held"] {
+        assert!(store.package_file(&pin(kept).sha256).is_some(), "{kept}");
+    }
     assert!(store.package_file(&pin("c").sha256).is_none());
     for kept in ["one", "used", "unknown"] {
         assert!(store.folder("vmm").join(kept).is_dir(), "{kept}");

@@ -104,6 +104,9 @@ pub(crate) fn mend(
                         continue;
                     }
                 },
+                None if references.packages.contains(&sha256) => {
+                    "; a node has it, and no lock says where it comes from"
+                }
                 None => "; no lock needs it",
             },
             "index" => "; it is fetched when it is needed",

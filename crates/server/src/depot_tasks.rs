@@ -22,11 +22,9 @@ use crate::api::{Answer, request_key, stream};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{SiteDir, write_atomic};
-use crate::images::{self, Installed, Reporter};
-use crate::observe::{self, Found};
-use crate::site::Site;
+use crate::images::{self, Reporter};
+use crate::references;
 use crate::task::Task;
-use crate::vmms::Vmms;
 use crate::wait::blocking;
 
 /// Routes below `/v1/depot`.
@@ -245,7 +243,7 @@ fn item(item: Item) -> DepotItem {
 fn hold<'d>(daemon: &Daemon, depot: &'d Depot) -> Result<(Held<'d>, References), Failure> {
     let sites = daemon.sites();
     let images: BTreeSet<String> =
-        sites.iter().flat_map(|site| wanted_images(site, depot)).collect();
+        sites.iter().flat_map(|site| references::wanted_images(site, depot)).collect();
     let held = depot.hold().map_err(|e| depot_failure("nothing was removed", &e))?;
     for site in daemon.sites() {
         if let Some(task) = site.task() {
@@ -253,64 +251,9 @@ fn hold<'d>(daemon: &Daemon, depot: &'d Depot) -> Result<(Held<'d>, References),
             return Err(failure(ErrorKind::Busy, what).hint("again when it has ended"));
         }
     }
-    let mut needed = references(daemon)?;
+    let mut needed = references::all(&daemon.home)?;
     needed.images.extend(images);
     Ok((held, needed))
-}
-
-/// What all sites of this home need of the depot. A site of which that cannot be told stops everything.
-fn references(daemon: &Daemon) -> Result<References, Failure> {
-    let mut needed = References::default();
-    for folder in [daemon.home.sites(), daemon.home.imports()] {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            site_references(&daemon.home.site(&name), &mut needed)?;
-        }
-    }
-    Ok(needed)
-}
-
-fn site_references(dir: &SiteDir, needed: &mut References) -> Result<(), Failure> {
-    needed.locks.extend(images::lock(dir)?);
-    let earlier = fs::read_dir(dir.earlier_locks()).into_iter().flatten().flatten();
-    for path in earlier.map(|entry| entry.path()) {
-        let text = fs::read_to_string(&path)
-            .map_err(|e| caused(ErrorKind::Host, "an earlier lock could not be read", &e))?;
-        let lock = Lock::parse(&text).map_err(|e| {
-            caused(ErrorKind::Input, format!("{} is damaged", path.display()), &e)
-                .hint("restore or remove it: what it needs is not known")
-        })?;
-        needed.locks.push(lock);
-    }
-    for entry in fs::read_dir(dir.nodes()).into_iter().flatten().flatten() {
-        let node = dir.node(&entry.file_name().to_string_lossy());
-        needed.images.extend(Installed::load(&node).map(|installed| installed.image));
-        let Found::Running(machine, _) = observe::machine(&node) else { continue };
-        let spec = machine
-            .spec()
-            .map_err(|e| caused(ErrorKind::Node, "a running machine's files are not known", &e))?;
-        // Every path that stands in it counts, whatever the VMM calls it.
-        paths(&serde_json::to_value(spec).unwrap_or_default(), &mut needed.in_use);
-    }
-    Ok(())
-}
-
-/// The images that a site's next `up` would want.
-fn wanted_images(site: &Site, depot: &Depot) -> BTreeSet<String> {
-    let Some(wanted) = site.wanted() else { return BTreeSet::new() };
-    let vmms = Vmms::present(depot, &site.dir);
-    let nodes = wanted.compiled.nodes.iter().map(|node| node.name.as_str());
-    let key = |node| images::explain(depot, &site.dir, &wanted, &vmms, node)?.key;
-    nodes.filter_map(key).collect()
-}
-
-fn paths(value: &serde_json::Value, found: &mut Vec<PathBuf>) {
-    match value {
-        serde_json::Value::String(text) if text.starts_with('/') => found.push(text.into()),
-        serde_json::Value::Array(values) => values.iter().for_each(|value| paths(value, found)),
-        serde_json::Value::Object(values) => values.values().for_each(|value| paths(value, found)),
-        _ => {}
-    }
 }
 
 fn depot_failure(what: &str, error: &DepotError) -> Failure {
@@ -335,15 +278,5 @@ mod tests {
         for bad in ["", "..", ".x", "a/b", "/etc", "a b"] {
             assert!(!is_plain(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn finds_every_path_of_a_machine() {
-        let spec = serde_json::json!({ "vmm": { "uml": { "root": "/d/vmm/x/root" } },
-            "disks": [{ "path": "/s/disk.img" }], "name": "ce", "memory": 1 });
-        let mut found = Vec::new();
-        paths(&spec, &mut found);
-        found.sort();
-        assert_eq!(found, [PathBuf::from("/d/vmm/x/root"), PathBuf::from("/s/disk.img")]);
     }
 }

@@ -38,6 +38,7 @@ mod overlay;
 mod plan;
 mod present;
 pub mod probing;
+mod references;
 #[doc(hidden)]
 pub mod rehearsal;
 mod rollout;
