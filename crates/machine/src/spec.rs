@@ -57,16 +57,21 @@ impl Disk {
     }
 }
 
-/// A network card: a persistent tap owned by [`MachineSpec::uid`].
+/// A network card: a persistent tap owned by [`MachineSpec::uid`], or, of Xen, a card that is made when the
+/// machine starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nic {
     /// The network namespace's file, such as `/run/netns/gg-dublin`.
     pub namespace: PathBuf,
-    /// Name of the tap in it.
+    /// Name of the tap in it, or that the card gets.
     pub tap: String,
     /// Ethernet address, `02:00:00:00:00:01`.
     pub mac: String,
+    /// For a card that is made at the start: what its guest may send, a program as tc-bpf(8) takes it after
+    /// `bytecode`. A tap has its filter already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// Limits on the host's side, as a control group.

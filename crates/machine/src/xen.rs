@@ -233,6 +233,11 @@ impl Undertaker for Xen {
     }
 }
 
+/// Memory that Xen has for new domains, bytes; none when it cannot be asked.
+pub fn free_memory() -> Option<u64> {
+    Some(Toolstack::find().ok()?.host().ok()?.free_memory << 20)
+}
+
 /// Destroys the domain with this UUID and waits until it is gone.
 fn destroy(tools: &Toolstack, uuid: &str) -> io::Result<()> {
     let Some(domain) = tools.domain(uuid)? else { return Ok(()) };
@@ -307,13 +312,15 @@ fn write(path: &Path, text: &str) -> Result<(), StartFailure> {
 fn card_script(nic: &Nic, bridge: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let namespace = nic.namespace.file_name().unwrap_or_default().to_string_lossy();
-    format!(
-        "#!/bin/sh\nnamespace={}\nname={}\nbridge={}\n{}",
-        quoted(&namespace),
-        quoted(&nic.tap),
-        quoted(bridge),
-        include_str!("xen/card.sh")
-    )
+    let values = [
+        ("namespace", &*namespace),
+        ("name", &nic.tap),
+        ("bridge", bridge),
+        ("mac", &nic.mac),
+        ("filter", nic.filter.as_deref().unwrap_or_default()),
+    ];
+    let values = values.map(|(name, value)| format!("{name}={}\n", quoted(value))).concat();
+    format!("#!/bin/sh\n{values}{}", include_str!("xen/card.sh"))
 }
 
 /// Once the kernel holds a disk's loop device for the domain, it shall go with the domain:

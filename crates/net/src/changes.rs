@@ -43,6 +43,13 @@ pub enum Change {
         /// Its name.
         tap: String,
     },
+    /// An interface that a VMM has made was given its filter and its place on the bridge.
+    CardGuarded {
+        /// Its name.
+        card: String,
+        /// The node it is for.
+        node: String,
+    },
 }
 
 /// Something that the kernel cannot do.
@@ -71,6 +78,7 @@ impl fmt::Display for Change {
             Self::TapMade { tap, node } => write!(f, "tap {tap} made for {node}"),
             Self::TapCorrected { tap, node } => write!(f, "tap {tap} of {node} corrected"),
             Self::TapRemoved { tap } => write!(f, "tap {tap} removed"),
+            Self::CardGuarded { card, node } => write!(f, "card {card} of {node} guarded"),
         }
     }
 }

@@ -43,18 +43,29 @@ struct Instruction {
 pub(crate) struct Filter {
     /// The program as the kernel takes it.
     pub(crate) program: Vec<u8>,
+    instructions: Vec<Instruction>,
 }
 
 impl Filter {
     /// The filter for the node with these addresses.
     pub(crate) fn new(mac: Mac, address: Ipv4Addr) -> Self {
         let mut program = Vec::new();
-        for Instruction { code, if_true, if_false, value } in instructions(mac, address) {
+        let instructions = instructions(mac, address);
+        for Instruction { code, if_true, if_false, value } in instructions.iter().copied() {
             program.extend_from_slice(&code.to_ne_bytes());
             program.extend_from_slice(&[if_true, if_false]);
             program.extend_from_slice(&value.to_ne_bytes());
         }
-        Self { program }
+        Self { program, instructions }
+    }
+
+    /// As tc-bpf(8) takes it after `bytecode`: how many, then each as four numbers.
+    pub(crate) fn text(&self) -> String {
+        let one = |Instruction { code, if_true, if_false, value }: &Instruction| {
+            format!(",{code} {if_true} {if_false} {value}")
+        };
+        let all: String = self.instructions.iter().map(one).collect();
+        format!("{}{all}", self.instructions.len())
     }
 
     /// Number of instructions.
@@ -128,6 +139,16 @@ mod tests {
         for (position, jump) in jumps.filter(|(_, jump)| jump.value != ARP) {
             assert_eq!(position + 1 + usize::from(jump.if_false), program.len() - 1);
         }
+    }
+
+    #[test]
+    fn a_filter_is_told_to_tc_in_numbers() {
+        let filter = Filter::new([2, 0, 0, 0, 0, 1], Ipv4Addr::new(198, 51, 100, 10));
+        let text = filter.text();
+        let (count, rest) = text.split_once(',').unwrap();
+        assert_eq!(count, filter.length().to_string());
+        assert_eq!(rest.split(',').count(), usize::from(filter.length()));
+        assert!(text.ends_with(",6 0 0 0,6 0 0 2"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //!                                └── …
 //! ```
 //!
+//! A VMM may make its node's interface itself, when its machine starts; the tap's name is left free for it
+//! then ([`Card`]).
+//!
 //! The namespace has no way out: no interface of the host is in it and none of its
 //! interfaces is on the host. It outlives the process that made it. [`ensure`] brings
 //! it into the planned state from any other; [`remove`] leaves nothing of it.
@@ -29,6 +32,6 @@ mod tap;
 pub use changes::{Change, Changes, Warning};
 pub use error::NetError;
 pub use namespace::{enter_in_child, exists, in_namespace, namespace_path, remove};
-pub use plan::{NetworkPlan, Port};
+pub use plan::{Card, NetworkPlan, Port};
 pub use publish::{PublishedPort, publish};
-pub use site::{Usage, ensure, usage};
+pub use site::{Usage, ensure, make_ready, usage};

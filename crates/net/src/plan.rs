@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::NetError;
+use crate::filter::Filter;
 
 /// Longest name of an interface that the kernel takes.
 const INTERFACE_NAME: usize = 15;
@@ -38,6 +39,17 @@ pub struct Port {
     pub address: Ipv4Addr,
     /// User that may open the tap.
     pub owner_uid: u32,
+    /// Who makes the interface.
+    pub card: Card,
+}
+
+/// Who makes a node's interface on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Card {
+    /// A tap, made here before its machine starts.
+    Tap,
+    /// The VMM, when its machine starts; under the tap's name, so that no tap may have that.
+    Vmm,
 }
 
 /// An Ethernet address.
@@ -97,6 +109,12 @@ impl NetworkPlan {
 }
 
 impl Port {
+    /// The filter on what the node may send, as tc-bpf(8) takes it after `bytecode`; none without a
+    /// usable Ethernet address.
+    pub fn filter(&self) -> Option<String> {
+        Some(Filter::new(self.mac()?, self.address).text())
+    }
+
     /// The node's Ethernet address; `None` unless it is a unicast one.
     pub(crate) fn mac(&self) -> Option<Mac> {
         let mut mac = Mac::default();

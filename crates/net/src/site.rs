@@ -7,7 +7,7 @@ use crate::error::io;
 use crate::filter::Filter;
 use crate::namespace::{self, Made, namespace_path};
 use crate::netlink::{self, Filtering, Kind, Link, Netlink};
-use crate::plan::{Mac, NetworkPlan, Port};
+use crate::plan::{Card, Mac, NetworkPlan, Port};
 use crate::{NetError, tap};
 
 /// Bytes that went through a tap.
@@ -21,7 +21,8 @@ pub struct Usage {
 
 /// Brings the network into the planned state: makes what is missing, corrects what
 /// differs, removes taps that are not in the plan, and says what it changed. Done
-/// twice, the second time changes nothing. A tap in use keeps working.
+/// twice, the second time changes nothing. A tap in use keeps working, and so does a
+/// machine whose interface the plan wants otherwise: see [`make_ready`].
 pub async fn ensure(plan: &NetworkPlan) -> Result<Changes, NetError> {
     plan.check()?;
     let name = plan.namespace.clone();
@@ -38,6 +39,20 @@ pub async fn ensure(plan: &NetworkPlan) -> Result<Changes, NetError> {
         let mut site = Site { plan: &plan, netlink, changes };
         site.ensure().await?;
         Ok(site.changes)
+    })
+    .await
+}
+
+/// Brings one node's port into the state in which its machine can start, when the machine
+/// does not run: its tap is there, or out of the way of the interface that the VMM will make.
+pub async fn make_ready(plan: &NetworkPlan, node: &str) -> Result<(), NetError> {
+    let Some(port) = plan.ports.iter().find(|port| port.node == node).cloned() else {
+        return Ok(());
+    };
+    let plan = plan.clone();
+    netlink::within(namespace_path(&plan.namespace), async move |netlink| {
+        let mut site = Site { plan: &plan, netlink, changes: Changes::default() };
+        site.make_ready(&port).await
     })
     .await
 }
@@ -68,6 +83,24 @@ impl Site<'_> {
             self.port(port, &bridge).await?;
         }
         Ok(())
+    }
+
+    async fn make_ready(&mut self, port: &Port) -> Result<(), NetError> {
+        let present = self.netlink.link(&port.tap).await?;
+        match (port.card, present) {
+            (Card::Vmm, Some(link)) if link.kind == Kind::Tap => self.netlink.delete(&link).await,
+            // A card left of the same VMM is taken away by the VMM's own start.
+            (Card::Tap, Some(link)) if link.kind != Kind::Tap => Err(NetError::Kernel {
+                action: "make way for the card",
+                subject: link.name,
+                reason: "an interface of this name is left of an earlier machine".to_owned(),
+            }),
+            (Card::Tap, None) => {
+                let bridge = self.present(&self.plan.bridge).await?;
+                self.port(port, &bridge).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn loopback(&mut self) -> Result<(), NetError> {
@@ -137,8 +170,12 @@ impl Site<'_> {
     async fn port(&mut self, port: &Port, bridge: &Link) -> Result<(), NetError> {
         let Some(mac) = port.mac() else { return Ok(()) };
         let present = self.netlink.link(&port.tap).await?;
-        if present.as_ref().is_none_or(|link| link.owner != Some(port.owner_uid)) {
-            tap::make(&port.tap, port.owner_uid)?;
+        match (port.card, &present) {
+            (Card::Tap, Some(link)) if link.kind != Kind::Tap => return Ok(()),
+            (Card::Tap, Some(link)) if link.owner == Some(port.owner_uid) => {}
+            (Card::Tap, _) => tap::make(&port.tap, port.owner_uid)?,
+            (Card::Vmm, Some(link)) if link.kind != Kind::Tap => {}
+            (Card::Vmm, _) => return Ok(()),
         }
         let link = self.present(&port.tap).await?;
         let filtered = self.filter(port, mac, &link).await?;
@@ -151,6 +188,11 @@ impl Site<'_> {
         let (tap, node) = (port.tap.clone(), port.node.clone());
         match present {
             None => self.changes.made.push(Change::TapMade { tap, node }),
+            Some(_) if port.card == Card::Vmm => {
+                if filtered == Made::New || !placed {
+                    self.changes.made.push(Change::CardGuarded { card: tap, node });
+                }
+            }
             Some(before) if before.owner != link.owner || filtered == Made::New || !placed => {
                 self.changes.made.push(Change::TapCorrected { tap, node });
             }

@@ -4,7 +4,9 @@ mod support;
 
 use std::process::Command;
 
-use gridgate_net::{Change, NetError, ensure, enter_in_child, exists, in_namespace, remove, usage};
+use gridgate_net::{
+    Card, Change, NetError, ensure, enter_in_child, exists, in_namespace, make_ready, remove, usage,
+};
 use support::node::Node;
 use support::{Network, port};
 
@@ -79,6 +81,52 @@ async fn damage_is_repaired_even_while_a_node_holds_its_tap() {
         assert!(!changes.made.is_empty(), "{damage}");
         assert_eq!(ensure(&network.0).await.unwrap(), Default::default(), "{damage}");
     }
+}
+
+/// A machine's own interface, as a VMM makes it: here one end of a pair.
+#[tokio::test]
+async fn a_card_that_the_vmm_makes_is_guarded() {
+    let network = Network::of(2);
+    ensure(&network.0).await.unwrap();
+    let run = |program: &str, arguments: &str| {
+        let words = ["-n", &network.0.namespace].into_iter().chain(arguments.split(' '));
+        assert!(Command::new(program).args(words).status().unwrap().success(), "{arguments}");
+    };
+    let exists = |name: &str| {
+        let words = ["-n", &network.0.namespace, "link", "show", name];
+        Command::new("ip").args(words).output().unwrap().status.success()
+    };
+    let mut plan = network.0.clone();
+    plan.ports[0].card = Card::Vmm;
+    // Its machine may still run with the tap: only a start takes that away.
+    assert_eq!(ensure(&plan).await.unwrap(), Default::default());
+    assert!(exists("tap-n1"));
+    make_ready(&plan, "n1").await.unwrap();
+    assert!(!exists("tap-n1"));
+    assert_eq!(ensure(&plan).await.unwrap(), Default::default());
+    assert!(!exists("tap-n1"));
+
+    run("ip", "link add tap-n1 type veth peer name guest");
+    let guarded = Change::CardGuarded { card: "tap-n1".into(), node: "n1".into() };
+    assert_eq!(ensure(&plan).await.unwrap().made, [guarded]);
+    assert_eq!(ensure(&plan).await.unwrap(), Default::default());
+    // What a VMM's script says to tc is what stands here.
+    run("tc", "qdisc del dev tap-n1 ingress");
+    run("tc", "qdisc add dev tap-n1 ingress");
+    let filter = plan.ports[0].filter().unwrap();
+    let words = "filter add dev tap-n1 ingress protocol all prio 1 handle 1 bpf da bytecode";
+    let words = ["-n", &plan.namespace].into_iter().chain(words.split(' ')).chain([&*filter]);
+    assert!(Command::new("tc").args(words).status().unwrap().success());
+    assert_eq!(ensure(&plan).await.unwrap(), Default::default());
+
+    // Back to a tap: not while the machine runs.
+    assert_eq!(ensure(&network.0).await.unwrap(), Default::default());
+    let error = make_ready(&network.0, "n1").await.unwrap_err().to_string();
+    assert!(error.contains("tap-n1") && error.contains("earlier machine"), "{error}");
+    run("ip", "link del tap-n1");
+    make_ready(&network.0, "n1").await.unwrap();
+    assert!(exists("tap-n1"));
+    assert_eq!(ensure(&network.0).await.unwrap(), Default::default());
 }
 
 #[tokio::test]

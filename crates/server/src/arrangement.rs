@@ -93,6 +93,14 @@ pub fn machine(hardware: Hardware) -> QemuMachine {
     }
 }
 
+/// The VMM's word for the profile's.
+pub fn guest(guest: Guest) -> XenGuest {
+    match guest {
+        Guest::Pv => XenGuest::Pv,
+        Guest::Pvh => XenGuest::Pvh,
+    }
+}
+
 impl fmt::Display for Arrangement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let setting = match self {

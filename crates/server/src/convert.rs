@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::choice::{self, Before, Known, Moved, Standing};
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::write_atomic;
-use crate::host::{self, Ground};
+use crate::host::Ground;
 use crate::images::Installed;
 use crate::observe::{self, Found};
 use crate::site::Site;
@@ -52,8 +52,10 @@ pub async fn run(
     let looked = dir.clone();
     let found = blocking(move || observe::machine(&looked)).await?;
     let running = matches!(found, Found::Running(..));
-    if !running {
-        memory::fits(&[node], host::available_memory())?;
+    // What it gives back where it is now is of no use to it on or off Xen.
+    let on_xen = wanted.choice(name).is_ok_and(|choice| choice.engine == Engine::Xen);
+    if !running || on_xen != (engine == Engine::Xen) {
+        memory::fits(node, engine)?;
     }
     let sources = Sources { mirror: request.mirror, environment: request.environment };
     let needs = Needs { launches: [engine].into(), images: false };

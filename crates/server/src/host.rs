@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::verdicts::Engine;
+
 /// Where the kernel has KVM.
 pub const KVM: &str = "/dev/kvm";
 
@@ -86,6 +88,14 @@ fn domain(root: &Path) -> Domain {
 /// Memory that new processes can have, bytes: what the kernel thinks it can free, and free swap.
 pub fn available_memory() -> Option<u64> {
     memory(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// Memory that new machines of an engine can have, bytes. Xen's come beside this host, its privileged domain.
+pub fn memory_for(engine: Engine) -> Option<u64> {
+    match engine {
+        Engine::Xen => gridgate_machine::xen::free_memory(),
+        Engine::Kvm | Engine::Uml | Engine::Tcg => available_memory(),
+    }
 }
 
 fn memory(meminfo: &str) -> Option<u64> {

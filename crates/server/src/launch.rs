@@ -1,6 +1,7 @@
 //! From a compiled node to a running machine.
 
 use gridgate_machine::{Disk, Limits, MachineSpec, Nic};
+use gridgate_net::{Card, Port};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::ErrorKind;
 
@@ -58,10 +59,12 @@ pub fn spec(
 }
 
 fn nic(node: &CompiledNode, wanted: &Wanted) -> Nic {
+    let port = wanted.port(&node.name);
     Nic {
         namespace: gridgate_net::namespace_path(&wanted.network.namespace),
-        tap: wanted.tap(&node.name).to_owned(),
+        tap: port.map(|port| port.tap.clone()).unwrap_or_default(),
         mac: node.profile.mac.clone(),
+        filter: port.filter(|port| port.card == Card::Vmm).and_then(Port::filter),
     }
 }
 
@@ -104,8 +107,12 @@ pub fn last_spec(dir: &NodeDir) -> Option<MachineSpec> {
     serde_json::from_slice(&std::fs::read(dir.run().join("spec.json")).ok()?).ok()
 }
 
-/// Starts a node's machine. Blocking.
-pub fn start(spec: &MachineSpec, node: &str) -> Result<(), Failure> {
+/// Starts a node's machine, which does not run. Blocking, in a runtime.
+pub fn start(spec: &MachineSpec, node: &str, wanted: &Wanted) -> Result<(), Failure> {
+    let ready = gridgate_net::make_ready(&wanted.network, node);
+    tokio::runtime::Handle::current().block_on(ready).map_err(|e| {
+        caused(ErrorKind::Host, format!("{node}'s place in the site's network is not ready"), &e)
+    })?;
     gridgate_machine::start(spec).map(|_| ()).map_err(|e| {
         caused(ErrorKind::Host, format!("{node}'s machine could not be started"), &e)
             .hint(format!("`gridgate console {node}` shows what it last said"))

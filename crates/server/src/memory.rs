@@ -4,22 +4,39 @@ use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::{ErrorKind, Plan, PlanAction};
 
 use crate::failure::{Failure, Hint, failure};
+use crate::host::memory_for;
 use crate::plan;
+use crate::verdicts::Engine;
 use crate::wanted::Wanted;
 
-/// Refuses a plan whose machines would not fit into `available` bytes, if that is known.
+/// Refuses a plan whose machines would not fit.
 ///
 /// # Errors
 /// The nodes that would be started, what they want and what there is.
-pub fn check(wanted: &Wanted, plan: &Plan, available: Option<u64>) -> Result<(), Failure> {
+pub fn check(wanted: &Wanted, plan: &Plan) -> Result<(), Failure> {
     let starts = |node: &&CompiledNode| plan::has(plan, &node.name, PlanAction::Start);
-    let starting: Vec<_> = wanted.compiled.nodes.iter().filter(starts).collect();
-    fits(&starting, available)
+    let starting = wanted.compiled.nodes.iter().filter(starts);
+    let placed = starting.filter_map(|node| Some((node, wanted.choice(&node.name).ok()?.engine)));
+    let (xen, others): (Vec<_>, Vec<_>) = placed.partition(|(_, engine)| *engine == Engine::Xen);
+    for group in [xen, others] {
+        let Some((_, engine)) = group.first() else { continue };
+        let nodes: Vec<_> = group.iter().map(|(node, _)| *node).collect();
+        within(&nodes, memory_for(*engine))?;
+    }
+    Ok(())
 }
 
-/// Refuses machines that would not fit into `available` bytes. Guest memory counts in full: a guest that has
-/// run for a while has touched all of it.
-pub fn fits(starting: &[&CompiledNode], available: Option<u64>) -> Result<(), Failure> {
+/// Refuses a machine that would not fit.
+///
+/// # Errors
+/// What it wants and what there is.
+pub fn fits(node: &CompiledNode, engine: Engine) -> Result<(), Failure> {
+    within(&[node], memory_for(engine))
+}
+
+/// Refuses machines that would not fit into `available` bytes, if that is known. Guest memory counts in full: a
+/// guest that has run for a while has touched all of it.
+fn within(starting: &[&CompiledNode], available: Option<u64>) -> Result<(), Failure> {
     let wanted: u64 = starting.iter().map(|node| node.memory).sum();
     let Some(available) = available.filter(|available| *available < wanted) else { return Ok(()) };
     let mut refused = failure(
@@ -57,9 +74,9 @@ mod tests {
         let compiled =
             compile(&site, &facts).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
         let nodes: Vec<_> = compiled.nodes.iter().collect();
-        assert!(fits(&nodes, Some(300 << 20)).is_ok());
-        assert!(fits(&nodes, None).is_ok());
-        let refused = fits(&nodes, Some(250 << 20)).unwrap_err();
+        assert!(within(&nodes, Some(300 << 20)).is_ok());
+        assert!(within(&nodes, None).is_ok());
+        let refused = within(&nodes, Some(250 << 20)).unwrap_err();
         assert_eq!(
             refused.what,
             "not enough memory: 300 MiB are wanted, 250 MiB are available; nothing was touched"

@@ -16,7 +16,6 @@ use gridgate_depot::RoleImage;
 use gridgate_protocol::site_api::{ErrorKind, Event, NodeState, Plan, PlanAction, UpRequest};
 
 use crate::failure::{Failure, Hint, caused, failure};
-use crate::host;
 use crate::images::{self, Images, Installed, Reporter};
 use crate::launch;
 use crate::observe::{self, Found};
@@ -52,7 +51,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     let plan = present::plan(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
     present::tell_held(site, &wanted, task).await?;
-    if let Err(failure) = memory::check(&wanted, &plan, host::available_memory()) {
+    if let Err(failure) = memory::check(&wanted, &plan) {
         take_back(site, before);
         return Err(failure);
     }
@@ -309,7 +308,7 @@ pub async fn launch(
             let ca = site.ca_certificate()?;
             disks::write_seed(&dir, node, &wanted, &ca)?;
             disks::give(&dir, wanted.uid(&name))?;
-            launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name)
+            launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name, &wanted)
         })
         .await?
     };
@@ -409,9 +408,12 @@ pub async fn start_node(
         return Ok(false);
     }
     let node = wanted.node(name);
-    memory::fits(&node.into_iter().collect::<Vec<_>>(), host::available_memory())?;
+    let engine = wanted.choice(name)?.engine;
+    if let Some(node) = node {
+        memory::fits(node, engine)?;
+    }
     services::open(site, wanted, Some(task)).await?;
-    let needs = Needs { launches: [wanted.choice(name)?.engine].into(), images: false };
+    let needs = Needs { launches: [engine].into(), images: false };
     let vmms = Vmms::gather(site, wanted, needs, Sources::default(), task).await?;
     if let Some(node) = node {
         services::publish_node(site, node, Installed::load(&dir))?;

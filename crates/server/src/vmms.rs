@@ -10,8 +10,8 @@ use std::sync::Arc;
 use gridgate_depot::{
     Depot, DepotError, Initramfs, InitramfsRequest, Linux, Lock, Mirrors, Progress, Qemu, Uml,
 };
-use gridgate_machine::{Accelerator, Disk, VmmSpec};
-use gridgate_profile::Hardware;
+use gridgate_machine::{Accelerator, Disk, VmmSpec, XenBoot, XenTuning};
+use gridgate_profile::{Guest, Hardware};
 use gridgate_protocol::site_api::ErrorKind;
 
 use crate::arrangement::{self, Arrangement};
@@ -22,7 +22,7 @@ use crate::site::Site;
 use crate::task::Task;
 use crate::verdicts::Engine;
 use crate::wait::blocking;
-use crate::wanted::Wanted;
+use crate::wanted::{self, Wanted};
 
 /// What is at hand, by VMM.
 #[derive(Clone, Debug, Default)]
@@ -194,7 +194,7 @@ impl Vmms {
             }
             Arrangement::Kvm(hardware) => self.qemu(Accelerator::Kvm, hardware).ok_or_else(absent),
             Arrangement::Tcg(hardware) => self.qemu(Accelerator::Tcg, hardware).ok_or_else(absent),
-            Arrangement::Xen(_) => Err(absent()),
+            Arrangement::Xen(guest) => self.xen(guest).ok_or_else(absent),
         }
     }
 
@@ -207,6 +207,18 @@ impl Vmms {
             initramfs: self.initramfs.as_ref().map(|initramfs| initramfs.path.clone()),
             accelerator,
             machine: arrangement::machine(hardware),
+        })
+    }
+
+    fn xen(&self, guest: Guest) -> Option<VmmSpec> {
+        let linux = self.linux.as_ref()?;
+        Some(VmmSpec::Xen {
+            kernel: linux.image.clone(),
+            initramfs: self.initramfs.as_ref().map(|initramfs| initramfs.path.clone()),
+            bridge: wanted::BRIDGE.to_owned(),
+            guest: arrangement::guest(guest),
+            boot: XenBoot::Direct,
+            tuning: XenTuning::default(),
         })
     }
 

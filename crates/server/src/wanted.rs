@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use gridgate_grid::ca::SiteCa;
-use gridgate_net::{NetworkPlan, Port};
+use gridgate_net::{Card, NetworkPlan, Port};
 use gridgate_profile::{Compiled, CompiledNode, Facts, Faults, Site, SiteFiles, parse_site};
 use gridgate_protocol::site_api::{ErrorKind, SiteSource};
 use sha2::{Digest, Sha256};
@@ -15,8 +15,13 @@ use crate::choice::{self, Before, Choice, Known, Moved};
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{Home, SiteDir, write_atomic};
 use crate::host::Ground;
-use crate::verdicts::Verdicts;
+use crate::verdicts::{Engine, Verdicts};
 use crate::{access, launch};
+
+/// The bridge in a site's network.
+pub const BRIDGE: &str = "site0";
+
+type Choices = BTreeMap<String, Result<Choice, String>>;
 
 /// A site as its profile wants it on this host.
 pub struct Wanted {
@@ -29,7 +34,7 @@ pub struct Wanted {
     /// The site's network.
     pub network: NetworkPlan,
     /// On what each node runs on this host, or why nothing here can run it.
-    pub choices: BTreeMap<String, Result<Choice, String>>,
+    pub choices: Choices,
 }
 
 impl Wanted {
@@ -57,16 +62,12 @@ impl Wanted {
 
     /// The uid (and gid) under which a node's VMM runs.
     pub fn uid(&self, node: &str) -> u32 {
-        self.network
-            .ports
-            .iter()
-            .find(|port| port.node == node)
-            .map_or(u32::MAX - 1, |p| p.owner_uid)
+        self.port(node).map_or(u32::MAX - 1, |p| p.owner_uid)
     }
 
-    /// The tap of a node.
-    pub fn tap(&self, node: &str) -> &str {
-        self.network.ports.iter().find(|port| port.node == node).map_or("", |p| &p.tap)
+    /// A node's connection to the site's network.
+    pub fn port(&self, node: &str) -> Option<&Port> {
+        self.network.ports.iter().find(|port| port.node == node)
     }
 }
 
@@ -79,8 +80,8 @@ pub fn check(source: &SiteSource) -> Result<String, Failure> {
 pub fn preview(home: &Home, source: SiteSource) -> Result<Wanted, Failure> {
     let (site, compiled) = compiled(&source, &placeholder())?;
     let dir = home.site(&site.name);
-    let network = network(&dir, &site, &compiled);
     let choices = choices(home, &dir, &compiled);
+    let network = network(&dir, &site, &compiled, &choices);
     Ok(Wanted { source, compiled, site, network, choices })
 }
 
@@ -96,8 +97,8 @@ pub fn compile(home: &Home, source: SiteSource) -> Result<(Wanted, SiteCa), Fail
         admin_keys: vec![access::admin_key(&dir)?],
     };
     let (site, compiled) = compiled(&source, &facts)?;
-    let network = network(&dir, &site, &compiled);
     let choices = choices(home, &dir, &compiled);
+    let network = network(&dir, &site, &compiled, &choices);
     Ok((Wanted { source, compiled, site, network, choices }, ca))
 }
 
@@ -108,11 +109,7 @@ fn compiled(source: &SiteSource, facts: &Facts) -> Result<(Site, Compiled), Fail
 }
 
 /// On what the nodes run, as far as is known; nothing is tried here.
-fn choices(
-    home: &Home,
-    dir: &SiteDir,
-    compiled: &Compiled,
-) -> BTreeMap<String, Result<Choice, String>> {
+fn choices(home: &Home, dir: &SiteDir, compiled: &Compiled) -> Choices {
     let known = Known::new(&Ground::now(), &Verdicts::load(home), jiff::Timestamp::now());
     let nodes = compiled.nodes.iter();
     let choose = |node: &CompiledNode| choice::choose(node, before(dir, &node.name), &known);
@@ -184,8 +181,12 @@ fn faults(faults: &Faults) -> Failure {
     failure
 }
 
-fn network(dir: &SiteDir, site: &Site, compiled: &Compiled) -> NetworkPlan {
+fn network(dir: &SiteDir, site: &Site, compiled: &Compiled, choices: &Choices) -> NetworkPlan {
     let mut used = BTreeSet::new();
+    let card = |node: &str| match choices.get(node) {
+        Some(Ok(choice)) if choice.engine == Engine::Xen => Card::Vmm,
+        _ => Card::Tap,
+    };
     let ports = compiled
         .nodes
         .iter()
@@ -195,11 +196,12 @@ fn network(dir: &SiteDir, site: &Site, compiled: &Compiled) -> NetworkPlan {
             mac: node.profile.mac.clone(),
             address: node.profile.address,
             owner_uid: uid(&dir.namespace(), &node.name, &mut used),
+            card: card(&node.name),
         })
         .collect();
     NetworkPlan {
         namespace: dir.namespace(),
-        bridge: "site0".into(),
+        bridge: BRIDGE.into(),
         address: site.server,
         prefix_length: site.prefix.prefix_len(),
         ports,

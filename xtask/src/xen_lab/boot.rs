@@ -20,7 +20,7 @@ use super::modules::load_order;
 use super::parts::Parts;
 
 /// What the privileged domain's initramfs loads before it looks for its root.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 14] = [
     "crc32c_generic",
     "virtio_blk",
     "ext4",
@@ -33,6 +33,8 @@ const MODULES: [&str; 12] = [
     "xen_netback",
     "bridge",
     "tun",
+    "sch_ingress",
+    "cls_bpf",
 ];
 
 /// Without supervisor-mode access prevention: Xen's PV entry paths die of QEMU's (a page

@@ -22,7 +22,12 @@ fn spec(qemu: &Qemu) -> MachineSpec {
         memory: 200 << 20,
         cpus: 2,
         disks: vec![Disk::own("/sites/a,b/disk.img"), Disk::shared("/depot/modules.ext4")],
-        nic: Some(Nic { namespace: "/run/n".into(), tap: "t,0".into(), mac: "02::1".into() }),
+        nic: Some(Nic {
+            namespace: "/run/n".into(),
+            tap: "t,0".into(),
+            mac: "02::1".into(),
+            filter: None,
+        }),
         kernel_arguments: vec!["root=PARTLABEL=gridgate-root".into(), "rw".into()],
         run_dir: "/run/ce".into(),
         limits: Limits::default(),

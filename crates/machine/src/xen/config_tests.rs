@@ -27,6 +27,7 @@ fn spec(guest: XenGuest, boot: XenBoot, tuning: XenTuning) -> MachineSpec {
             namespace: "/run/netns/gg-dublin".into(),
             tap: "gg-ce".into(),
             mac: "02:00:00:00:00:0a".into(),
+            filter: None,
         }),
         kernel_arguments: vec!["root=PARTLABEL=gridgate-root".into(), "a=\"b\\c\"".into()],
         run_dir: "/home/ce/run".into(),

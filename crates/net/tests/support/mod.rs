@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use gridgate_net::{NetworkPlan, Port, namespace_path, remove};
+use gridgate_net::{Card, NetworkPlan, Port, namespace_path, remove};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -41,6 +41,7 @@ pub fn port(number: u8) -> Port {
         mac: format!("02:00:00:00:00:{number:02x}"),
         address: Ipv4Addr::new(198, 51, 100, 10 + number),
         owner_uid: 65_000 + u32::from(number),
+        card: Card::Tap,
     }
 }
 

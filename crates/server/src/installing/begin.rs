@@ -19,7 +19,7 @@ use crate::task::Task;
 use crate::vmms::{Needs, Vmms};
 use crate::wait::blocking;
 use crate::wanted::Wanted;
-use crate::{disks, host, images, launch, memory, services, stop};
+use crate::{disks, images, launch, memory, services, stop};
 
 /// Bytes of a disk that no partition has: tables at both ends, alignment.
 const TABLES: u64 = 2 << 20;
@@ -135,8 +135,9 @@ async fn ready(
     method: Method,
     task: &Arc<Task>,
 ) -> Result<(Vmms, Software), Failure> {
-    memory::fits(&[node(wanted, name)?], host::available_memory())?;
-    let needs = Needs { launches: [wanted.choice(name)?.engine].into(), images: true };
+    let engine = wanted.choice(name)?.engine;
+    memory::fits(node(wanted, name)?, engine)?;
+    let needs = Needs { launches: [engine].into(), images: true };
     let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
     let (flag, environment) = (request.mirror.clone(), request.environment.clone());
     let name = name.to_owned();
@@ -216,7 +217,7 @@ async fn launch_installer(
         let spec = install_spec(launch::spec(&at.dir, node, &wanted, &vmms)?, &initramfs)?;
         let now = jiff::Timestamp::now();
         at.installations.note(&owned, |known| record::start(known, Stage::Start, now))?;
-        launch::start(&spec, &owned)?;
+        launch::start(&spec, &owned, &wanted)?;
         Ok::<_, Failure>(format!("disk of {} MiB: {disk}", node.disk >> 20))
     });
     match launched.await? {

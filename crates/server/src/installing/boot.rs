@@ -88,7 +88,7 @@ async fn launch(
         let dir = site.dir.node(&name);
         disks::write_seed(&dir, node, &wanted, &site.ca_certificate()?)?;
         disks::give(&dir, wanted.uid(&name))?;
-        launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name)
+        launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name, &wanted)
     })
     .await?
 }

@@ -106,11 +106,15 @@ pub fn a_missing_bridge_is_told<B: Backend>() {
     let mut lab = Lab::new();
     let namespace = lab.network("tap0");
     let mut spec = lab.spec::<B>("a");
-    spec.nic = Some(Nic { namespace, tap: "card".into(), mac: "02:00:00:00:00:2a".into() });
+    spec.nic =
+        Some(Nic { namespace, tap: "card".into(), mac: "02:00:00:00:00:2a".into(), filter: None });
     let why = failure(start(&spec).unwrap_err()).to_string();
     assert!(why.contains("there is no bridge site in network ggm-"), "{why}");
     assert_eq!((has_domain::<B>(&lab), loops(&lab)), (false, 0));
 }
+
+/// Lets pass ARP and IPv4 from 192.0.2.2: load bytes 12 and 13, jump if ARP, load the source, compare, pass, drop.
+const FILTER: &str = "6,40 0 0 12,21 2 0 2054,32 0 0 26,21 0 1 3221225986,6 0 0 0,6 0 0 2";
 
 pub fn joins_the_sites_bridge_under_its_name<B: Backend>() {
     let mut lab = Lab::new();
@@ -122,7 +126,8 @@ pub fn joins_the_sites_bridge_under_its_name<B: Backend>() {
     ip(&["link", "set", crate::xen::BRIDGE, "up"]);
     let mut spec = lab.spec::<B>("a");
     let mac = "02:00:00:00:00:2a".to_owned();
-    spec.nic = Some(Nic { namespace, tap: "card".into(), mac: mac.clone() });
+    let filter = Some(FILTER.to_owned());
+    spec.nic = Some(Nic { namespace, tap: "card".into(), mac: mac.clone(), filter });
     let machine = start(&spec).unwrap();
     let mut screen = Screen::write(&machine);
     screen.expect(READY);
@@ -130,6 +135,11 @@ pub fn joins_the_sites_bridge_under_its_name<B: Backend>() {
     screen.expect(&format!("card: {mac}"));
     screen.type_line("busybox ip link set eth0 up; busybox ip address add 192.0.2.2/24 dev eth0; busybox ping -c 1 192.0.2.1 && echo pi$((1))ng");
     screen.expect("pi1ng");
+    // What its filter does not let pass does not leave the card, nor what is not from its own Ethernet address.
+    screen.type_line("busybox ip address add 192.0.2.3/24 dev eth0; busybox ping -c 1 -W 1 -I 192.0.2.3 192.0.2.1 || echo fil$((1))tered");
+    screen.expect("fil1tered");
+    screen.type_line("busybox ip link set eth0 down; busybox ip link set eth0 address 02:00:00:00:00:2b; busybox ip link set eth0 up; busybox ping -c 1 -W 1 192.0.2.1 || echo loc$((1))ked");
+    screen.expect("loc1ked");
     assert!(!Path::new("/sys/class/net/card").exists(), "the card is in the site's network only");
     machine.stop(PATIENCE).unwrap();
 }

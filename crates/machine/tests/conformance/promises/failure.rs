@@ -68,7 +68,8 @@ pub fn a_missing_network_is_told<B: Backend>() {
     let lab = Lab::new();
     let mut spec = lab.spec::<B>("a");
     let namespace = lab.path().join("no-such-network");
-    spec.nic = Some(Nic { namespace, tap: "t".into(), mac: "02:00:00:00:00:01".into() });
+    spec.nic =
+        Some(Nic { namespace, tap: "t".into(), mac: "02:00:00:00:00:01".into(), filter: None });
     let why = failure(start(&spec)).to_string();
     assert!(why.contains("no-such-network"), "{why}");
 }

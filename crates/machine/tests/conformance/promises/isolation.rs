@@ -71,7 +71,12 @@ pub fn sees_its_network_card<B: Backend>() {
     let namespace = lab.network("tap0");
     let mut spec = lab.spec::<B>("a");
     let mac = "02:00:00:00:00:2a".to_owned();
-    spec.nic = Some(Nic { namespace: namespace.clone(), tap: "tap0".into(), mac: mac.clone() });
+    spec.nic = Some(Nic {
+        namespace: namespace.clone(),
+        tap: "tap0".into(),
+        mac: mac.clone(),
+        filter: None,
+    });
     let machine = start(&spec).unwrap();
     let net = |path: String| std::fs::metadata(path).unwrap().ino();
     let vmm = pid(&machine);
