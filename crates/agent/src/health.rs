@@ -14,7 +14,7 @@ use crate::board::Board;
 use crate::kernel;
 use crate::place::Tree;
 use crate::process::Call;
-use crate::system::System;
+use crate::system::{System, UnitStatus};
 
 /// While something does not pass yet.
 const EAGER: Duration = Duration::from_millis(200);
@@ -104,15 +104,11 @@ fn look_cheap(system: &dyn System, checks: &[HealthCheck]) -> Vec<Option<Look>> 
             _ => None,
         })
         .collect();
-    let states = system.unit_states(&units);
-    let mut states = match &states {
-        Ok(states) => states.iter().map(String::as_str).collect::<Vec<_>>(),
-        Err(error) => {
-            tracing::debug!(%error, "cannot ask systemd for the units' states");
-            vec!["unknown"; units.len()]
-        }
-    }
-    .into_iter();
+    let states = system.unit_states(&units).unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot ask systemd for the units' states");
+        Vec::new()
+    });
+    let mut states = states.into_iter();
     let wants = |wanted: fn(&HealthTest) -> bool| checks.iter().any(|check| wanted(&check.test));
     let ports = wants(|test| matches!(test, HealthTest::Listening(_)))
         .then(kernel::listening_ports)
@@ -124,8 +120,8 @@ fn look_cheap(system: &dyn System, checks: &[HealthCheck]) -> Vec<Option<Look>> 
         .iter()
         .map(|check| match &check.test {
             HealthTest::Unit(_) => {
-                let state = states.next().unwrap_or("unknown");
-                Some(Look::new(state == "active", state))
+                let state = states.next().unwrap_or_else(UnitStatus::unknown);
+                Some(Look::new(state.is_lasting(), state.to_string()))
             }
             HealthTest::Listening(port) if ports.contains(port) => {
                 Some(Look::new(true, format!("port {port} open")))
@@ -231,6 +227,21 @@ fn reports(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::machine::TestMachine;
+
+    #[test]
+    fn a_unit_counts_when_it_runs_and_is_not_about_to_be_restarted() {
+        let machine = TestMachine::default();
+        let test = HealthTest::Unit("slurmd.service".to_owned());
+        let check = HealthCheck { name: "slurmd".into(), component: "slurm-worker".into(), test };
+        let look = || look_cheap(&machine, std::slice::from_ref(&check)).remove(0).unwrap();
+        machine.set_state("slurmd.service", "active");
+        assert_eq!(look(), Look::new(true, "active"));
+        machine.set_job("slurmd.service", "active", "restart");
+        assert_eq!(look(), Look::new(false, "active, restart queued"));
+        machine.set_job("slurmd.service", "inactive", "start");
+        assert_eq!(look(), Look::new(false, "inactive, start queued"));
+    }
 
     #[test]
     fn the_uppermost_mount_counts() {

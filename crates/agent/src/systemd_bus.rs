@@ -2,10 +2,15 @@
 //! D-Bus call `ListUnitsByNames`. A fork of `systemctl` for each look would cost
 //! a paravirtual guest more than all the rest of the agent. Formats are from the
 //! D-Bus specification; little-endian messages only.
+//!
+//! On this socket systemd sends its signals to everybody, asked for or not: that
+//! is how a wait for jobs learns that one ended.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::system::UnitStatus;
 
 /// systemd's own socket for root, there before and without any message bus.
 const SOCKET: &str = "/run/systemd/private";
@@ -18,30 +23,72 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
+const SIGNAL: u8 = 4;
 const SERIAL: u32 = 1;
-const FIELD_REPLY_SERIAL: u8 = 5;
+const FIELD_MEMBER: u8 = 3;
 
-/// Active state of each unit, in the order asked for.
-pub(crate) fn unit_states(units: &[&str]) -> io::Result<Vec<String>> {
-    let mut stream = UnixStream::connect(SOCKET)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    // EXTERNAL: the kernel vouches for our uid; nothing else is negotiated.
-    stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-    let mut reader = BufReader::new(stream);
-    authenticated(&mut reader)?;
-    // Only now: systemd does not look again at a message that came with the
-    // handshake, and would answer when something else wakes it.
-    reader.get_mut().write_all(&question(units))?;
+/// Each unit's state, in the order asked for.
+pub(crate) fn unit_states(units: &[&str]) -> io::Result<Vec<UnitStatus>> {
+    Systemd::connect()?.states(units)
+}
+
+/// Waits until none of `units` has a job any more, at most for `limit`; their states then.
+pub(crate) fn settled(units: &[&str], limit: Duration) -> io::Result<Vec<UnitStatus>> {
+    let until = Instant::now() + limit;
+    let mut systemd = Systemd::connect()?;
     loop {
-        let (header, body) = message(&mut reader)?;
-        match header.kind {
-            METHOD_RETURN if header.reply_to == Some(SERIAL) => return states(&body, units),
-            ERROR if header.reply_to == Some(SERIAL) => {
-                return Err(io::Error::other("systemd refused to list the units"));
+        let states = systemd.states(units)?;
+        if states.iter().all(|unit| unit.job.is_none()) || !systemd.job_ends(until)? {
+            return Ok(states);
+        }
+    }
+}
+
+/// A conversation with systemd.
+struct Systemd(BufReader<UnixStream>);
+
+impl Systemd {
+    fn connect() -> io::Result<Self> {
+        let mut stream = UnixStream::connect(SOCKET)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        // EXTERNAL: the kernel vouches for our uid; nothing else is negotiated.
+        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        let mut reader = BufReader::new(stream);
+        // Only then a question: systemd does not look again at a message that came
+        // with the handshake, and would answer when something else wakes it.
+        authenticated(&mut reader)?;
+        Ok(Self(reader))
+    }
+
+    fn states(&mut self, units: &[&str]) -> io::Result<Vec<UnitStatus>> {
+        self.0.get_mut().set_read_timeout(Some(LIMIT))?;
+        self.0.get_mut().write_all(&question(units))?;
+        loop {
+            let (header, body) = message(&mut self.0)?;
+            match header.kind {
+                METHOD_RETURN => return states(&body, units),
+                ERROR => return Err(io::Error::other("systemd refused to list the units")),
+                // A signal that happens to pass by.
+                _ => {}
             }
-            // A signal that happens to pass by.
-            _ => {}
+        }
+    }
+
+    /// Waits until systemd says that a job ended; false when `until` is reached before.
+    fn job_ends(&mut self, until: Instant) -> io::Result<bool> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            self.0.get_mut().set_read_timeout(Some(left))?;
+            match message(&mut self.0) {
+                Ok((header, _)) if header.is_end_of_job() => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
     }
 }
@@ -127,7 +174,13 @@ fn question(units: &[&str]) -> Vec<u8> {
 
 struct Header {
     kind: u8,
-    reply_to: Option<u32>,
+    member: Option<String>,
+}
+
+impl Header {
+    fn is_end_of_job(&self) -> bool {
+        self.kind == SIGNAL && self.member.as_deref() == Some("JobRemoved")
+    }
 }
 
 /// Reads one message: its header and its body.
@@ -148,7 +201,7 @@ fn message(reader: &mut impl Read) -> io::Result<(Header, Vec<u8>)> {
     reader.read_exact(&mut fields)?;
     let mut body = vec![0u8; body_length];
     reader.read_exact(&mut body)?;
-    Ok((Header { kind: fixed[1], reply_to: reply_to(&fields[..fields_length])? }, body))
+    Ok((Header { kind: fixed[1], member: member(&fields[..fields_length])? }, body))
 }
 
 /// Reads D-Bus values with their alignment, which counts from the start of `bytes`.
@@ -183,14 +236,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The REPLY_SERIAL among the header's fields.
-fn reply_to(fields: &[u8]) -> io::Result<Option<u32>> {
+/// The MEMBER among the header's fields: which signal it is.
+fn member(fields: &[u8]) -> io::Result<Option<String>> {
     let mut reader = Reader { bytes: fields, at: 0 };
     while reader.at < fields.len() {
         reader.align(8);
         let head = reader.take(4)?;
         match (head[0], head[2]) {
-            (FIELD_REPLY_SERIAL, b'u') => return reader.u32().map(Some),
+            (FIELD_MEMBER, b's') => return reader.string().map(|name| Some(name.to_owned())),
             (_, b's' | b'o') => drop(reader.string()?),
             (_, b'u') => drop(reader.u32()?),
             (_, b'g') => {
@@ -205,7 +258,7 @@ fn reply_to(fields: &[u8]) -> io::Result<Option<u32>> {
 
 /// Reads `a(ssssssouso)`: name, description, load, active, sub, following, path,
 /// job id, job type, job path.
-fn states(body: &[u8], units: &[&str]) -> io::Result<Vec<String>> {
+fn states(body: &[u8], units: &[&str]) -> io::Result<Vec<UnitStatus>> {
     let mut reader = Reader { bytes: body, at: 0 };
     let length = reader.u32()? as usize;
     reader.align(8);
@@ -220,10 +273,11 @@ fn states(body: &[u8], units: &[&str]) -> io::Result<Vec<String>> {
         for _ in 0..3 {
             reader.string()?;
         }
-        reader.u32()?;
+        let job_id = reader.u32()?;
+        let job = reader.string()?;
         reader.string()?;
-        reader.string()?;
-        found.push((name, active));
+        let job = (job_id != 0).then(|| job.to_owned());
+        found.push((name, UnitStatus { active: active.to_owned(), job }));
     }
     // One entry a name, in order; an alias comes back under the unit's own name.
     Ok(units
@@ -232,7 +286,8 @@ fn states(body: &[u8], units: &[&str]) -> io::Result<Vec<String>> {
         .map(|(index, unit)| {
             let by_name = found.iter().find(|(name, _)| name == unit);
             let by_place = found.get(index).filter(|_| found.len() == units.len());
-            by_name.or(by_place).map_or("unknown", |(_, active)| active).to_owned()
+            let status = by_name.or(by_place).map(|(_, status)| status.clone());
+            status.unwrap_or_else(UnitStatus::unknown)
         })
         .collect())
 }
@@ -257,19 +312,44 @@ mod tests {
         body.u32(0);
         body.align(8);
         let start = body.0.len();
-        for (name, active) in [("real.service", "active"), ("b.mount", "failed")] {
+        let queued = [("real.service", "active", 7, "restart"), ("b.mount", "failed", 0, "")];
+        for (name, active, job_id, job) in queued {
             body.align(8);
             for text in [name, "described", "loaded", active, "running", "", "/x"] {
                 body.string(text);
             }
-            body.u32(0);
-            body.string("");
+            body.u32(job_id);
+            body.string(job);
             body.string("/");
         }
         let length = u32::try_from(body.0.len() - start).unwrap();
         body.0[..4].copy_from_slice(&length.to_le_bytes());
-        assert_eq!(states(&body.0, &["alias.service", "b.mount"]).unwrap(), ["active", "failed"]);
-        assert_eq!(states(&body.0, &["b.mount"]).unwrap(), ["failed"]);
+        let restarting =
+            UnitStatus { job: Some("restart".to_owned()), ..UnitStatus::new("active") };
+        let failed = UnitStatus::new("failed");
+        let both = states(&body.0, &["alias.service", "b.mount"]).unwrap();
+        assert_eq!(both, [restarting, failed.clone()]);
+        assert_eq!(states(&body.0, &["b.mount"]).unwrap(), [failed]);
         assert!(states(&body.0[..20], &["b.mount"]).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_job_is_told_from_other_signals() {
+        let signal = |member: &str| {
+            let mut fields = Writer::default();
+            fields.field(1, "o", "/org/freedesktop/systemd1");
+            fields.field(8, "g", "uoss");
+            fields.field(3, "s", member);
+            let mut message = Writer(vec![b'l', SIGNAL, 1, 1]);
+            message.u32(0);
+            message.u32(9);
+            message.u32(fields.0.len());
+            message.0.extend(fields.0);
+            message.align(8);
+            message.0
+        };
+        let ends = |bytes: Vec<u8>| message(&mut &bytes[..]).unwrap().0.is_end_of_job();
+        assert!(ends(signal("JobRemoved")));
+        assert!(!ends(signal("JobNew")));
     }
 }

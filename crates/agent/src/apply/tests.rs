@@ -1,6 +1,7 @@
 //! Applying, against a tree of its own and a source that remembers what was asked.
 
 mod drift;
+mod jobs;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,6 +1,7 @@
 //! systemd units. Links first, then one reload of systemd when it must read
 //! something again, then one call each to stop, restart and start what needs it.
 //! Calls never wait for jobs: whether a service came up is for the health checks.
+//! Only what is put back is waited for: whoever asked wants to know what came of it.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,14 @@ use gridgate_protocol::drift::Difference;
 use gridgate_protocol::node_profile::{NodeProfile, Unit, UnitState};
 
 use super::unit_files::{self, Enabling};
-use super::{ApplyError, Effect, Kind, Moment, Outcome, Session, Tools, report};
+use super::{ApplyError, Effect, Intent, Kind, Moment, Outcome, Session, Tools, report};
 use crate::process::Call;
-use crate::system::System;
+use crate::system::{System, UnitStatus};
 
 const LIMIT: Duration = Duration::from_secs(90);
+
+/// So long is waited for the jobs of what is put back.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Started once more at the end of the first boot, so that what was enabled
 /// after systemd had planned the boot is pulled in exactly as at later boots.
@@ -128,10 +132,7 @@ fn set_links<'a>(tools: &Tools<'_>, unit: &'a Unit) -> Progress<'a> {
 fn look(session: &mut Session<'_>, all: &[Progress<'_>], by_systemctl: &[&str]) {
     let system = session.tools.system;
     let names: Vec<&str> = all.iter().map(|progress| progress.unit.name.as_str()).collect();
-    let states = system.unit_states(&names).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot ask systemd for the units' states");
-        vec!["unknown".to_owned(); names.len()]
-    });
+    let states = states_of(system, &names);
     let disabled =
         if by_systemctl.is_empty() { Vec::new() } else { not_enabled(system, by_systemctl) };
     for (progress, state) in all.iter().zip(&states) {
@@ -167,22 +168,24 @@ fn enabling(state: UnitState) -> Difference {
     }
 }
 
-/// The difference in whether a unit runs; a unit of which systemd says nothing has none.
-fn running(wanted: UnitState, state: &str) -> Option<Difference> {
-    let up = is_up(state);
+/// The difference in whether a unit runs or will; a unit of which systemd says nothing has none.
+fn running(wanted: UnitState, status: &UnitStatus) -> Option<Difference> {
+    let up = status.will_be_up();
     match wanted {
-        _ if state == "unknown" => None,
-        UnitState::Running if !up => Some(Difference::new("state", state, "active")),
+        _ if status.is_unknown() => None,
+        UnitState::Running if !up => Some(Difference::new("state", status.to_string(), "active")),
         UnitState::Stopped | UnitState::Masked if up => {
-            Some(Difference::new("state", state, "inactive"))
+            Some(Difference::new("state", status.to_string(), "inactive"))
         }
         _ => None,
     }
 }
 
-/// Whether systemd's word for a unit means that it runs or is about to.
-fn is_up(state: &str) -> bool {
-    matches!(state, "active" | "activating" | "reloading")
+fn states_of(system: &dyn System, units: &[&str]) -> Vec<UnitStatus> {
+    system.unit_states(units).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot ask systemd for the units' states");
+        vec![UnitStatus::unknown(); units.len()]
+    })
 }
 
 /// What became of a call for one unit: nothing for success, or the complaint.
@@ -233,10 +236,7 @@ fn reload(session: &mut Session<'_>) {
 /// Stops, restarts and starts what is not as it should be.
 fn drive(session: &mut Session<'_>, all: &mut [Progress<'_>]) {
     let names: Vec<&str> = all.iter().map(|p| p.unit.name.as_str()).collect();
-    let states = session.tools.system.unit_states(&names).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot ask systemd for the units' states");
-        vec!["unknown".to_owned(); names.len()]
-    });
+    let states = states_of(session.tools.system, &names);
     let mut steps = Steps::default();
     for (progress, state) in all.iter_mut().zip(&states) {
         if progress.result.is_ok() {
@@ -263,6 +263,34 @@ fn drive(session: &mut Session<'_>, all: &mut [Progress<'_>]) {
         Moment::Booting => session.start = steps.start,
         Moment::Running => carry_out(system, all, &["start", "--no-block"], &steps.start),
     }
+    if session.tools.intent == Intent::PutBack && session.moment == Moment::Running {
+        settle(system, all);
+    }
+}
+
+/// Who has something put back is told what came of it: waits for the jobs of the units that
+/// were stopped, restarted or started, and looks at each. One whose job takes longer is no failure.
+fn settle(system: &dyn System, all: &mut [Progress<'_>]) {
+    let mut driven: Vec<&mut Progress<'_>> =
+        all.iter_mut().filter(|p| matches!(p.result, Ok(Effect::Changed))).collect();
+    if driven.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = driven.iter().map(|p| p.unit.name.as_str()).collect();
+    let states = match system.settled(&names, SETTLED) {
+        Ok(states) => states,
+        Err(error) => {
+            tracing::warn!(%error, "cannot wait for systemd's jobs");
+            return;
+        }
+    };
+    for (progress, status) in driven.iter_mut().zip(&states) {
+        if let Some(job) = &status.job {
+            tracing::warn!(unit = progress.unit.name, job, "systemd is not done with it yet");
+        } else if running(progress.unit.state, status).is_some() {
+            progress.merge(Some(&format!("systemd was told, and now it is {status}")));
+        }
+    }
 }
 
 fn carry_out(system: &dyn System, all: &mut [Progress<'_>], verb: &[&str], units: &[String]) {
@@ -286,20 +314,26 @@ struct Steps {
     reload: Vec<String>,
 }
 
-fn plan(session: &mut Session<'_>, progress: &Progress<'_>, state: &str, steps: &mut Steps) {
+fn plan(
+    session: &mut Session<'_>,
+    progress: &Progress<'_>,
+    status: &UnitStatus,
+    steps: &mut Steps,
+) {
     let unit = progress.unit;
-    let up = is_up(state);
+    let up = status.is_up();
     let linked = matches!(progress.result, Ok(Effect::Changed));
-    // Which service uses a package that was replaced, or a library of it, is not known: all start anew.
     let inputs = session.fingerprint_of(&unit.restart_on);
-    let stale = session.replaced
+    let stale = (session.replaced && runs_packages(&unit.name))
         || session.any_changed(&unit.restart_on)
         || session.before.restarted.get(&unit.name).is_some_and(|before| *before != inputs);
     session.state.restarted.insert(unit.name.clone(), inputs);
     let name = unit.name.clone();
     match unit.state {
         // A unit that the boot has planned but not started looks inactive.
-        UnitState::Stopped | UnitState::Masked if up || linked => steps.stop.push(name),
+        UnitState::Stopped | UnitState::Masked if up || status.will_be_up() || linked => {
+            steps.stop.push(name);
+        }
         UnitState::Stopped | UnitState::Masked => {}
         UnitState::Running | UnitState::Enabled if up && stale => {
             if unit.reload {
@@ -308,7 +342,7 @@ fn plan(session: &mut Session<'_>, progress: &Progress<'_>, state: &str, steps: 
                 steps.restart.push(name);
             }
         }
-        UnitState::Running if !up => steps.start.push(name),
+        UnitState::Running if !up || !status.will_be_up() => steps.start.push(name),
         UnitState::Enabled if linked && session.moment == Moment::Booting => {
             if !steps.start.iter().any(|name| name == BOOT_TARGET) {
                 steps.start.push(BOOT_TARGET.to_owned());
@@ -316,6 +350,13 @@ fn plan(session: &mut Session<'_>, progress: &Progress<'_>, state: &str, steps: 
         }
         UnitState::Running | UnitState::Enabled => {}
     }
+}
+
+/// Whether a unit starts anew when a package was replaced: which service uses it, or a library of it,
+/// is not known. Nothing of a package runs in a mount or a swap area, and taking those away hurts; at a
+/// getty there may be somebody, who would be thrown out, and its next login is new by itself.
+fn runs_packages(unit: &str) -> bool {
+    unit.ends_with(".service") && !unit.contains("getty")
 }
 
 /// Starts what an application at boot left to start.

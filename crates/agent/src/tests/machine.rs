@@ -11,7 +11,7 @@ use gridgate_protocol::agent_api::Identity;
 
 use crate::network::NetworkError;
 use crate::process::{self, Call, Finished};
-use crate::system::System;
+use crate::system::{System, UnitStatus};
 
 /// Longest that a test waits for an event before it counts as missing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,14 +26,28 @@ pub(crate) struct TestMachine {
 struct Inner {
     calls: Vec<Vec<String>>,
     notes: Vec<String>,
-    states: BTreeMap<String, String>,
+    states: BTreeMap<String, UnitStatus>,
+    /// What comes of jobs.
+    ends: BTreeMap<String, UnitStatus>,
     complaints: BTreeMap<String, String>,
 }
 
 impl TestMachine {
     /// What systemd answers for a unit; `inactive` until told otherwise.
     pub(crate) fn set_state(&self, unit: &str, state: &str) {
-        self.inner.lock().unwrap().states.insert(unit.to_owned(), state.to_owned());
+        let status = UnitStatus::new(state);
+        self.inner.lock().unwrap().states.insert(unit.to_owned(), status);
+    }
+
+    /// The same while systemd has a job for it.
+    pub(crate) fn set_job(&self, unit: &str, state: &str, job: &str) {
+        let status = UnitStatus { job: Some(job.to_owned()), ..UnitStatus::new(state) };
+        self.inner.lock().unwrap().states.insert(unit.to_owned(), status);
+    }
+
+    /// What is seen of a unit when its jobs are waited for, instead of what was asked for.
+    pub(crate) fn end_in(&self, unit: &str, status: UnitStatus) {
+        self.inner.lock().unwrap().ends.insert(unit.to_owned(), status);
     }
 
     /// Makes every systemctl call that names `unit` fail with these words.
@@ -81,10 +95,21 @@ impl System for TestMachine {
         })
     }
 
-    fn unit_states(&self, units: &[&str]) -> io::Result<Vec<String>> {
+    fn unit_states(&self, units: &[&str]) -> io::Result<Vec<UnitStatus>> {
         let states = &self.inner.lock().unwrap().states;
-        let state = |unit: &&str| states.get(*unit).map_or("inactive", String::as_str).to_owned();
-        Ok(units.iter().map(state).collect())
+        let inactive = UnitStatus::new("inactive");
+        Ok(units.iter().map(|unit| states.get(*unit).unwrap_or(&inactive).clone()).collect())
+    }
+
+    fn settled(&self, units: &[&str], _limit: Duration) -> io::Result<Vec<UnitStatus>> {
+        let inner = self.inner.lock().unwrap();
+        let asked = |unit: &&str| {
+            let mut calls = inner.calls.iter().rev();
+            let stopped = calls.find(|call| call.iter().any(|part| part == unit));
+            let stopped = stopped.is_some_and(|call| call[1] == "stop");
+            UnitStatus::new(if stopped { "inactive" } else { "active" })
+        };
+        Ok(units.iter().map(|u| inner.ends.get(*u).cloned().unwrap_or_else(|| asked(u))).collect())
     }
 
     fn bring_up(&self, _identity: &Identity) -> Result<(), NetworkError> {

@@ -71,6 +71,7 @@ pub fn found(lab: &Lab) {
     assert_eq!(stamp, after, "a look changes nothing");
 }
 
+/// What was told to start runs when `reconcile` ends: no second look is needed for that.
 pub fn put_back(lab: &Lab) {
     let done = lab.json(&["--json", "reconcile", "one"]);
     let report = &done["nodes"][0]["report"];

@@ -159,15 +159,23 @@ fn another_list_of_packages_replaces_versions_and_what_the_list_drops() {
     let mut node = Node::new();
     let mut profile = empty();
     profile.packages = vec!["tree".into()];
-    profile.units = vec![unit("slurmd.service", UnitState::Running, &[])];
-    node.unit_file("slurmd.service");
+    profile.units = vec![
+        unit("slurmd.service", UnitState::Running, &[]),
+        unit("home.mount", UnitState::Running, &[]),
+        unit("console-getty.service", UnitState::Running, &[]),
+    ];
+    for unit in &profile.units {
+        node.unit_file(&unit.name);
+    }
     node.source.packages = vec![package("libold", "1"), package("tree", "2.2")];
     let list = |node: &Node| PackageList { packages: node.source.packages.clone() }.fingerprint();
     let text = status(&[("libold", "1"), ("tree", "2.2")]);
     fs::write(node.path("/var/lib/dpkg/status"), text).unwrap();
     let first = list(&node);
     node.apply_for(&profile, Moment::Running, Intent::Apply, Some(&first));
-    node.machine.set_state("slurmd.service", "active");
+    for unit in &profile.units {
+        node.machine.set_state(&unit.name, "active");
+    }
     node.machine.calls();
 
     node.source.packages = vec![package("libnew", "1"), package("tree", "2.3")];
@@ -178,5 +186,6 @@ fn another_list_of_packages_replaces_versions_and_what_the_list_drops() {
     assert_eq!(node.applied.locked, Some(second));
     let calls = node.machine.calls();
     assert!(calls.iter().any(|call| call.ends_with("--purge libold")), "{calls:?}");
-    assert!(calls.iter().any(|call| call == "systemctl restart --no-block slurmd.service"));
+    let restart = "systemctl restart --no-block slurmd.service";
+    assert!(calls.iter().any(|call| call == restart), "mounts and people stay: {calls:?}");
 }
