@@ -1,5 +1,8 @@
 //! An install server without machines, for tests and measurements: a site of many nodes, each ready to install
-//! itself, served on the host's loopback with the same code, certificates and tokens as in a site's network.
+//! itself or with an agent that waits, served on the host's loopback with the same code, certificates and tokens
+//! as in a site's network.
+
+mod agents;
 
 use std::fs;
 use std::io;
@@ -68,8 +71,7 @@ impl Rehearsal {
                 (Method::Packages, String::new(), put_packages(&self.depot, debs)?)
             }
         };
-        let unknown = || crate::failure::failure(ErrorKind::Internal, "the site is not known");
-        let wanted: Arc<Wanted> = self.site.wanted().ok_or_else(unknown)?;
+        let wanted = self.wanted()?;
         let mut tokens = Vec::new();
         for node in &wanted.compiled.nodes {
             let list = PackageList { packages: packages.clone() };
@@ -81,6 +83,11 @@ impl Rehearsal {
             tokens.push((node.name.clone(), self.site.installations.new_token(&node.name)?));
         }
         Ok(tokens)
+    }
+
+    fn wanted(&self) -> Result<Arc<Wanted>, Failure> {
+        let unknown = || crate::failure::failure(ErrorKind::Internal, "the site is not known");
+        self.site.wanted().ok_or_else(unknown)
     }
 
     /// The record of a node's last installation.
