@@ -2,6 +2,8 @@
 //!
 //! It does what a user would do, through the same calls, and reads the daemon's own times.
 
+mod install;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use clap::Args;
 use gridgate_protocol::site_api::{CheckOutcome, DownRequest, SiteStatus, UpRequest};
 use serde::Serialize;
 
+use crate::commands::install::Method;
 use crate::commands::profile::{read_source, site_files};
 use crate::commands::up::environment;
 use crate::daemon::client::{Client, Presence};
@@ -20,15 +23,17 @@ use crate::show::figures::{bytes, millis};
 use crate::show::table::{Align, Cell, Table};
 use crate::show::{Paint, Style, screen};
 
-/// Measure a site on this host: start times, memory, grid operations
+/// Measure a site on this host: start times, memory, grid operations, installations
 ///
 /// Each round destroys the site's disks, brings it up, stops it, brings it up again, once more without a
-/// change, and runs the site checks. It refuses to touch a site that is there, unless told.
+/// change, and runs the site checks. With --install, each round has the nodes install themselves again, one after
+/// the other, and gives the times of their stages. It refuses to touch a site that is there, unless told.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   gridgate bench --rounds 5 site.toml
-  gridgate bench --from-empty --scratch /var/tmp site.toml   with an empty depot first")]
+  gridgate bench --from-empty --scratch /var/tmp site.toml   with an empty depot first
+  gridgate bench --install image --node ui site.toml         the stages of an installation")]
 pub struct Bench {
     /// Site profile
     #[arg(value_name = "FILE")]
@@ -42,6 +47,18 @@ pub struct Bench {
     /// Folder for that home
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// Measure installations by these methods instead
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        value_delimiter = ',',
+        conflicts_with = "from_empty"
+    )]
+    install: Vec<Method>,
+    /// Of these nodes only; all when not given
+    #[arg(long, value_name = "NODE", value_delimiter = ',', requires = "install")]
+    node: Vec<String>,
     /// Destroy the site's disks even when the site was there before
     #[arg(long)]
     yes: bool,
@@ -136,7 +153,12 @@ impl Bench {
         }
         let figures = with_daemon(&settings, async |client: &Client| {
             let run = Run::new(&self, &settings, client, quiet)?;
-            run.all(self.rounds, scratch.is_some(), self.yes).await
+            let there = run.there(self.yes).await?;
+            if self.install.is_empty() {
+                run.all(self.rounds, there, scratch.is_some()).await
+            } else {
+                run.installations(self.rounds, &self.install, &self.node).await
+            }
         });
         if let Some(home) = &scratch {
             remove_home(&settings)?;
@@ -177,6 +199,7 @@ struct Run<'a> {
     settings: &'a Settings,
     client: &'a Client,
     site: String,
+    nodes: Vec<String>,
     request: UpRequest,
     silent: bool,
 }
@@ -202,11 +225,12 @@ impl<'a> Run<'a> {
             check: false,
             patience_s: None,
         };
-        Ok(Run { settings, client, site: site.name, request, silent })
+        let nodes = site.nodes.into_iter().map(|node| node.name).collect();
+        Ok(Run { settings, client, site: site.name, nodes, request, silent })
     }
 
-    async fn all(&self, rounds: u32, from_empty: bool, yes: bool) -> Result<Figures, Failure> {
-        let mut figures = Figures::default();
+    /// Whether the site is there; it is a fault when it is and may not be destroyed.
+    async fn there(&self, yes: bool) -> Result<bool, Failure> {
         let there = self.client.sites().await?.iter().any(|site| site.site == self.site);
         if there && !yes {
             return Err(Failure::input(format!(
@@ -215,6 +239,11 @@ impl<'a> Run<'a> {
             ))
             .hint("--yes allows it; --from-empty --scratch DIR measures beside it"));
         }
+        Ok(there)
+    }
+
+    async fn all(&self, rounds: u32, there: bool, from_empty: bool) -> Result<Figures, Failure> {
+        let mut figures = Figures::default();
         if !there {
             let name = if from_empty { "first up, nothing there" } else { "first up in this run" };
             self.up(name, &mut figures).await?;

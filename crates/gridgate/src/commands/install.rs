@@ -54,12 +54,22 @@ pub struct Install {
     choice: SiteChoice,
 }
 
+/// How a node installs itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Method {
+pub enum Method {
     /// The role image's used blocks
     Image,
     /// Debian packages, one by one
     Packages,
+}
+
+impl From<Method> for install_api::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Image => Self::Image,
+            Method::Packages => Self::Packages,
+        }
+    }
 }
 
 impl Install {
@@ -98,10 +108,7 @@ impl Install {
 
     fn request(self, source: Option<SiteSource>) -> InstallRequest {
         InstallRequest {
-            method: self.method.map(|method| match method {
-                Method::Image => install_api::Method::Image,
-                Method::Packages => install_api::Method::Packages,
-            }),
+            method: self.method.map(Into::into),
             wipe_data: self.wipe_data,
             resume: self.resume,
             source,

@@ -65,7 +65,8 @@ impl InstallLog {
     }
 }
 
-fn method(method: Method) -> &'static str {
+/// The method's word.
+pub fn method(method: Method) -> &'static str {
     match method {
         Method::Image => "image",
         Method::Packages => "packages",
@@ -94,7 +95,7 @@ fn summary(record: &InstallRecord, style: Style) -> String {
 }
 
 /// From the launch to the end of its last stage, milliseconds.
-fn total(record: &InstallRecord) -> u64 {
+pub fn total(record: &InstallRecord) -> u64 {
     let end = |stage: &StageRecord| stage.start_ms + stage.millis.unwrap_or(0);
     let start = record.stages.iter().map(|stage| stage.start_ms).min().unwrap_or(0);
     record.stages.iter().map(end).max().unwrap_or(0).saturating_sub(start)

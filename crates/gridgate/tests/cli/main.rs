@@ -1,5 +1,6 @@
 //! The real binary: alone, and against a daemon that plays a part.
 
 mod alone;
+mod bench;
 mod daemon;
 mod fake;
