@@ -1,6 +1,6 @@
 //! Times the build of the four roles of a usual site, or of given packages.
 //!
-//! `cargo run --release -p gridgate-depot --example build -- DEPOT [--mirror BASE] [--lock FILE] [--no-uml] [PACKAGE…]`
+//! `cargo run --release -p gridgate-depot --example build -- DEPOT [--mirror BASE] [--lock FILE] [--no-uml] [--apt] [PACKAGE…]`
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if arguments.first().is_some_and(|first| first == "chamber") {
         std::process::exit(chamber_main(&arguments[1..]));
     }
-    let (mut mirror, mut lock_path, mut uml) = (None, None, true);
+    let (mut mirror, mut lock_path, mut uml, mut apt) = (None, None, true, false);
     let mut words = Vec::new();
     let mut rest = arguments.iter().map(|word| word.to_string_lossy().into_owned());
     while let Some(word) = rest.next() {
@@ -84,11 +84,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--mirror" => mirror = rest.next(),
             "--lock" => lock_path = rest.next().map(PathBuf::from),
             "--no-uml" => uml = false,
+            "--apt" => apt = true,
             _ => words.push(word),
         }
     }
     let (dir, packages) = words.split_first().ok_or("which depot?")?;
     let depot = Depot::open(Path::new(dir))?;
+    let depot = if apt { depot.with_apt_alone() } else { depot };
     let mirrors = Mirrors::discover(mirror.as_deref(), None)?;
     let text = lock_path.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     let lock = text.map(|text| Lock::parse(&text)).transpose()?;

@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::archive::index::Index;
 use crate::chamber::{Access, Chamber, ChamberError};
-use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::files;
 use crate::lock::{PinnedPackage, with_base};
@@ -150,24 +149,29 @@ fn chosen_version(line: &str) -> Option<(&str, &str)> {
     Some((name.split(':').next().unwrap_or(name), version))
 }
 
-/// Installs exactly `packages` into a root that has been configured.
+/// Has apt install exactly `packages`, given with their control paragraphs, into a root that has been configured;
+/// `stored` tells where a package's file is.
 pub(crate) fn install(
     program: &Path,
     subject: &str,
     root: &Path,
     dir: &Path,
-    packages: &[(PinnedPackage, Flat)],
+    packages: &[(&PinnedPackage, &String)],
+    stored: &dyn Fn(&PinnedPackage) -> PathBuf,
 ) -> Result<(), DepotError> {
     files::make_dir(dir)?;
+    let debs = dir.join("debs");
     let mut text = String::new();
     let mut wanted = String::new();
-    for (pin, flat) in packages {
-        let name = format!("{}.deb", pin.sha256);
-        let link = dir.join(&name);
-        fs::hard_link(&flat.path, &link).map_err(DepotError::io("link", &link))?;
-        let (control, size, sha256) = (&flat.control, flat.size, &flat.sha256);
-        text += &format!("{control}Filename: ./{name}\nSize: {size}\nSHA256: {sha256}\n\n");
-        wanted += &format!("{}={}\n", pin.name, pin.version);
+    for (pin, control) in packages {
+        let PinnedPackage { name, version, size, sha256, .. } = pin;
+        let file = stored(pin);
+        files::make_dir(&debs)?;
+        let copy = debs.join(format!("{sha256}.deb"));
+        fs::copy(&file, &copy).map_err(DepotError::io("copy", &file))?;
+        text +=
+            &format!("{control}Filename: ./debs/{sha256}.deb\nSize: {size}\nSHA256: {sha256}\n\n");
+        wanted += &format!("{name}={version}\n");
     }
     write_pool(dir, &text)?;
     write(dir, "wanted", &wanted)?;
@@ -178,17 +182,7 @@ pub(crate) fn install(
         .bind(dir, "pool", Access::ReadOnly)
         .env("APT_CONFIG", "/mnt/pool/apt.conf");
     let failed = |source: ChamberError| DepotError::Chamber { subject: subject.to_owned(), source };
-    let is_new = |name: &str| packages.iter().any(|(pin, _)| pin.name == name);
-    let markers = MARKERS.iter().filter(|(package, _)| is_new(package));
-    let markers: Vec<_> = markers.map(|(_, path)| root.join(path)).collect();
-    for marker in &markers {
-        files::make_dir(marker.parent().unwrap_or(root))?;
-        fs::write(marker, "").map_err(DepotError::io("write", marker))?;
-    }
     chamber.script(script).map_err(failed)?;
-    for marker in &markers {
-        fs::remove_file(marker).map_err(DepotError::io("remove", marker))?;
-    }
     // What is removed soon is never written to disk.
     remove_tree(dir)
 }

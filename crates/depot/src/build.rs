@@ -14,17 +14,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::apt::{self, Resolver};
+use crate::apt::Resolver;
 use crate::archive::fetch::Fetcher;
 use crate::archive::index::Index;
 use crate::archive::keyring::Keyring;
 use crate::archive::suite::{Suites, Updates};
 use crate::common;
-use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::ext4::IMAGE_FILE;
 use crate::image::{Built, RoleImage, RoleImageRequest};
 use crate::inputs::{self, Record};
+use crate::install::{Install, Way, discard};
 use crate::larder::{CONNECTIONS, Closing, Larder};
 use crate::lock::{Lock, LockError, PinnedPackage, RoleLock, sorted};
 use crate::mirrors::Mirrors;
@@ -53,6 +53,7 @@ pub(crate) struct Run<'a> {
     /// Whose signatures on the archive's release files count.
     pub(crate) keyring: &'a Keyring,
     pub(crate) wanted: Wanted,
+    pub(crate) way: Way,
 }
 
 /// How far a run goes.
@@ -329,25 +330,23 @@ impl Run<'_> {
         {
             return Ok(None);
         }
-        let flats = larder.wait(&shared)?;
-        let pairs: Vec<_> = shared.into_iter().zip(flats).collect();
-        let pairs = common::closed(pairs, &base.status()?);
-        let packages = pairs.iter().map(|(pin, _)| pin.clone()).chain(base.packages.clone());
-        let packages = sorted(packages.collect());
-        if pairs.len() < COMMON_WORTH || known.iter().any(|root| root.packages == packages) {
+        let controls = larder.controls(&shared)?;
+        let added = common::closed(shared.into_iter().zip(controls).collect(), &base.status()?);
+        let packages = sorted(added.iter().chain(&base.packages).cloned().collect());
+        if added.len() < COMMON_WORTH || known.iter().any(|root| root.packages == packages) {
             return Ok(None);
         }
         let tree = work.dir().join("common");
         let timer = Timer::start(self.progress, "common", Stage::Copy, String::new());
         tree::copy(&base.tree(), &tree)?;
         timer.finish(self.progress);
-        let detail = format!("{} packages", pairs.len());
+        let detail = format!("{} packages", added.len());
         let timer = Timer::start(self.progress, "common", Stage::Install, detail);
-        let pool = work.dir().join("pool-common");
-        apt::install(self.program, "common", &tree, &pool, &pairs)?;
-        common::verify("common", &tree, &packages)?;
+        let (program, pool) = (self.program, &work.dir().join("pool-common"));
         // Every role to be built starts from this root or a larger one.
-        pairs.iter().try_for_each(|(_, flat)| discard(std::slice::from_ref(flat)))?;
+        let (way, last) = (self.way, true);
+        Install { program, subject: "common", root: &tree, pool, larder, way, last }.run(&added)?;
+        common::verify("common", &tree, &packages)?;
         timer.finish(self.progress);
         Root::keep(self.store, &tree, packages).map(Some)
     }
@@ -383,6 +382,8 @@ impl Run<'_> {
                 dir: work.dir(),
                 larder,
                 progress: self.progress,
+                way: self.way,
+                alone: orders.len() == 1,
             };
             // Two roles that are the same are one image.
             queue.insert(key, build);
@@ -423,14 +424,18 @@ impl Run<'_> {
         new: &[Root],
         records: &[(String, Record)],
     ) -> Result<(), DepotError> {
-        // What is not kept need not be written.
-        remove_tree(&work.dir().join("flat"))?;
+        // What is not kept need not be written; in memory that costs nothing.
+        if work.dir().starts_with(self.store.folder("temp")) {
+            remove_tree(work.dir())?;
+        }
         std::thread::scope(|scope| {
+            let cleared = scope.spawn(|| remove_tree(work.dir()));
             let synced = scope.spawn(|| files::sync_all(&self.store.folder("images")));
             for (key, _) in records {
                 seal::close(&inputs::folder(self.store, key), &[IMAGE_FILE])?;
             }
             new.iter().try_for_each(Root::seal)?;
+            cleared.join().unwrap_or(Err(DepotError::Stopped))?;
             synced.join().unwrap_or(Err(DepotError::Stopped))
         })?;
         new.iter().try_for_each(Root::note)?;
@@ -451,14 +456,6 @@ impl Run<'_> {
         }
         lock
     }
-}
-
-/// Removes uncompressed packages that no root to come needs, before they are ever
-/// written to disk.
-fn discard(flats: &[Flat]) -> Result<(), DepotError> {
-    let remove =
-        |flat: &Flat| fs::remove_file(&flat.path).map_err(DepotError::io("remove", &flat.path));
-    flats.iter().try_for_each(remove)
 }
 
 /// How many things are worth doing at a time.

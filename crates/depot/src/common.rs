@@ -6,7 +6,6 @@ use std::path::Path;
 
 use crate::archive::control::paragraphs;
 use crate::archive::index::Index;
-use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::lock::PinnedPackage;
 
@@ -24,13 +23,13 @@ pub(crate) fn shared(sets: &[&[PinnedPackage]], base: &[PinnedPackage]) -> Vec<P
     everywhere.map(|(package, _)| package.clone()).collect()
 }
 
-/// The largest part of packages that can be installed on a base with this dpkg status
+/// The largest part of packages, given with their control paragraphs, that can be installed on a base with this dpkg status
 /// without any other package.
 pub(crate) fn closed(
-    packages: Vec<(PinnedPackage, Flat)>,
+    packages: Vec<(PinnedPackage, String)>,
     base_status: &str,
-) -> Vec<(PinnedPackage, Flat)> {
-    let controls: String = packages.iter().map(|(_, flat)| flat.control.clone() + "\n").collect();
+) -> Vec<PinnedPackage> {
+    let controls: String = packages.iter().map(|(_, control)| control.clone() + "\n").collect();
     let index = Index::parse(format!("{controls}\n{base_status}"));
     let (mut own, mut below) = (BTreeSet::new(), BTreeSet::new());
     let names: BTreeSet<&str> = packages.iter().map(|(pin, _)| pin.name.as_str()).collect();
@@ -42,7 +41,7 @@ pub(crate) fn closed(
     let kept = index.closed_part(own, &below);
     let name = |number: &usize| index.stanza(*number).get("Package").unwrap_or_default().to_owned();
     let kept: BTreeSet<String> = kept.iter().map(name).collect();
-    packages.into_iter().filter(|(pin, _)| kept.contains(&pin.name)).collect()
+    packages.into_iter().map(|(pin, _)| pin).filter(|pin| kept.contains(&pin.name)).collect()
 }
 
 /// Refuses a root whose dpkg does not have exactly these packages installed.
@@ -97,10 +96,8 @@ mod tests {
         }
     }
 
-    fn flat(name: &str, depends: &str) -> (PinnedPackage, Flat) {
-        let control = format!("Package: {name}\nVersion: 1\nDepends: {depends}\n");
-        let (path, sha256) = (name.into(), String::new());
-        (pin(name), Flat { path, size: 0, sha256, control })
+    fn depending(name: &str, depends: &str) -> (PinnedPackage, String) {
+        (pin(name), format!("Package: {name}\nVersion: 1\nDepends: {depends}\n"))
     }
 
     #[test]
@@ -112,9 +109,11 @@ mod tests {
 
     #[test]
     fn closes_over_the_base() {
-        let packages = vec![flat("a", "base"), flat("b", "c | x"), flat("d", "a"), flat("e", "b")];
-        let kept = closed(packages, "Package: base\nStatus: install ok installed\nVersion: 1\n");
-        let names: Vec<&str> = kept.iter().map(|(pin, _)| pin.name.as_str()).collect();
+        let packages =
+            [("a", "base"), ("b", "c | x"), ("d", "a"), ("e", "b")].map(|(n, d)| depending(n, d));
+        let kept =
+            closed(packages.into(), "Package: base\nStatus: install ok installed\nVersion: 1\n");
+        let names: Vec<&str> = kept.iter().map(|pin| pin.name.as_str()).collect();
         assert_eq!(names, ["a", "d"]);
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gridgate_deb::Deb;
 
-use crate::archive::fetch::{Expected, check};
+use crate::archive::fetch::{self, Expected};
 use crate::error::DepotError;
 use crate::lock::PinnedPackage;
 
@@ -16,10 +16,6 @@ use crate::lock::PinnedPackage;
 pub(crate) struct Flat {
     /// The new `.deb`.
     pub(crate) path: PathBuf,
-    /// Its size.
-    pub(crate) size: u64,
-    /// Its own SHA-256.
-    pub(crate) sha256: String,
     /// The package's control paragraph, ending with a line end.
     pub(crate) control: String,
 }
@@ -28,21 +24,26 @@ fn malformed(pin: &PinnedPackage, problem: impl std::fmt::Display) -> DepotError
     DepotError::Package { name: pin.name.clone(), problem: problem.to_string() }
 }
 
-/// Checks `source` against its pin and writes it uncompressed to `target`.
+/// Checks a package against its pin, and gives its control paragraph.
+pub(crate) fn check(pin: &PinnedPackage, source: &Path) -> Result<String, DepotError> {
+    let mut file = File::open(source).map_err(DepotError::io("open", source))?;
+    let expected = Expected { file: &pin.filename, sha256: &pin.sha256, size: pin.size };
+    fetch::check(expected, &mut file).map_err(DepotError::io("read", source))??;
+    Deb::new(file).and_then(|deb| deb.control()).map_err(|e| malformed(pin, e))
+}
+
+/// Writes `source`, which was [checked](check), uncompressed to `target`.
 pub(crate) fn flatten(
     pin: &PinnedPackage,
     source: &Path,
     target: &Path,
 ) -> Result<Flat, DepotError> {
-    let mut file = File::open(source).map_err(DepotError::io("open", source))?;
-    let expected = Expected { file: &pin.filename, sha256: &pin.sha256, size: pin.size };
-    check(expected, &mut file).map_err(DepotError::io("read", source))??;
+    let file = File::open(source).map_err(DepotError::io("open", source))?;
     let new = File::create_new(target).map_err(DepotError::io("make", target))?;
     let mut new = io::BufWriter::with_capacity(1 << 20, new);
     let flattened = Deb::new(file).and_then(|deb| deb.flatten(&mut new));
     let control = flattened.map_err(|e| malformed(pin, e))?;
-    let (size, sha256) = crate::hash::of_file(target).map_err(DepotError::io("read", target))?;
-    Ok(Flat { path: target.to_owned(), size, sha256, control })
+    Ok(Flat { path: target.to_owned(), control })
 }
 
 /// Unpacks a package's files below `root`, but for those that `wanted` refuses.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::keyring::Keyring;
 use crate::archive::stored;
 use crate::build::{Run, SUITE, Wanted};
+use crate::install::Way;
 use crate::store::{Store, Whole};
 use crate::{
     Built, DepotError, Explanation, Exported, Imported, Lock, Loose, LooseRequest, Mirrors,
@@ -20,6 +21,7 @@ pub struct Depot {
     store: Store,
     chamber: PathBuf,
     keyring: Keyring,
+    way: Way,
 }
 
 /// A User Mode Linux kernel with what it needs to run.
@@ -74,7 +76,7 @@ impl Depot {
     /// Opens a depot, making its folders when they are missing.
     pub fn open(dir: &Path) -> Result<Depot, DepotError> {
         let (store, keyring) = (Store::open(dir)?, Keyring::debian());
-        Ok(Depot { store, chamber: PathBuf::from("/proc/self/exe"), keyring })
+        Ok(Depot { store, chamber: PathBuf::from("/proc/self/exe"), keyring, way: Way::Quick })
     }
 
     /// Its folders.
@@ -86,6 +88,13 @@ impl Depot {
     /// [`crate::chamber_main`]) instead of the running one.
     pub fn with_chamber(mut self, exe: PathBuf) -> Depot {
         self.chamber = exe;
+        self
+    }
+
+    /// Has apt install packages the ordinary way, one after the other: slower, with the
+    /// same result. It is there to be compared with.
+    pub fn with_apt_alone(mut self) -> Depot {
+        self.way = Way::Apt;
         self
     }
 
@@ -101,8 +110,8 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Built, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        let (keyring, wanted) = (&self.keyring, Wanted::Images);
-        Run { store, program, mirrors, requests, lock, progress, keyring, wanted }.run()
+        let (keyring, wanted, way) = (&self.keyring, Wanted::Images, self.way);
+        Run { store, program, mirrors, requests, lock, progress, keyring, wanted, way }.run()
     }
 
     /// What the archive has now for these requests, and for the kernels and VMMs of `lock`. No package
@@ -115,8 +124,19 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Updated, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        let (keyring, wanted, none) = (&self.keyring, Wanted::Lock, None);
-        let run = Run { store, program, mirrors, requests, lock: none, progress, keyring, wanted };
+        let (keyring, wanted, way) = (&self.keyring, Wanted::Lock, self.way);
+        let lock_anew = None;
+        let run = Run {
+            store,
+            program,
+            mirrors,
+            requests,
+            lock: lock_anew,
+            progress,
+            keyring,
+            wanted,
+            way,
+        };
         let found = run.run()?.lock;
         let mut new = lock.clone();
         (new.suite, new.base, new.roles) = (found.suite, found.base, found.roles);
@@ -188,8 +208,8 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<PathBuf, DepotError> {
         let (store, program) = (&self.store, self.chamber.as_path());
-        let (keyring, wanted) = (&self.keyring, Wanted::Images);
-        Run { store, program, mirrors, requests: &[], lock, progress, keyring, wanted }.tools()
+        let (keyring, wanted, way) = (&self.keyring, Wanted::Images, self.way);
+        Run { store, program, mirrors, requests: &[], lock, progress, keyring, wanted, way }.tools()
     }
 
     /// Fetches or finds QEMU. When the lock pins its packages and the depot holds it,

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use crate::chamber::{Access, Chamber, ChamberError};
 use crate::error::DepotError;
@@ -24,6 +26,9 @@ const MODULES_SLACK: u64 = 16 << 20;
 
 /// The size to which the file system can be grown while mounted, in blocks (1 TiB).
 const GROWTH_BLOCKS: u64 = (1 << 40) / BLOCK;
+
+/// How often what mke2fs has written so far is brought to disk.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
 /// What a tree needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +67,25 @@ lazy_journal_init=1,assume_storage_prezeroed=1 -d /mnt/root /mnt/out/{IMAGE_FILE
         .bind(root, "root", Access::ReadOnly)
         .bind(out, "out", Access::Write);
     let failed = |source: ChamberError| DepotError::Chamber { subject: subject.to_owned(), source };
-    chamber.script(&script).map_err(failed)?;
-    Ok(())
+    while_flushing(&file, || chamber.script(&script).map(drop).map_err(failed))
+        .map_err(DepotError::io("write", &image))?
+}
+
+/// Does `work`, and meanwhile brings what it writes to a file to disk, so that less is left for the end.
+fn while_flushing<T>(file: &File, work: impl FnOnce() -> T) -> io::Result<T> {
+    let (ended, waits) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let flush = move || -> io::Result<()> {
+            while waits.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
+                file.sync_data()?;
+            }
+            Ok(())
+        };
+        let flushing = scope.spawn(flush);
+        let done = work();
+        drop(ended);
+        flushing.join().unwrap_or(Ok(())).map(|()| done)
+    })
 }
 
 /// Makes `<folder>/<file>`: a read-only file system labelled `gridgate-modules` of the kernel

@@ -149,6 +149,7 @@ impl Extract<'_> {
         let wanted = |path: &Path| wanted(path.strip_prefix(".").unwrap_or(path));
         for pin in pins {
             let flat = work.dir().join(format!("{}.deb", pin.sha256));
+            deb::check(pin, &self.store.path(&pin.sha256))?;
             deb::flatten(pin, &self.store.path(&pin.sha256), &flat)?;
             deb::unpack(pin, &flat, root, &wanted)?;
             fs::remove_file(&flat).map_err(DepotError::io("remove", &flat))?;

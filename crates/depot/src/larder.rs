@@ -1,11 +1,12 @@
 //! Gets packages ready while other work goes on: downloaded, checked, uncompressed.
 //!
 //! ```text
-//! want ─missing→ downloads ─8 workers→ checks ─a worker per core→ ready ─wait→ whoever needs them
-//!        └─stored──────────────────────↑
+//! want ─missing→ downloads ─8 workers→ checks ─a worker per core→ known ─the same workers→ ready
+//!        └─stored──────────────────────↑                            └→ controls                 └→ wait, wait_some
 //! ```
 //!
-//! The first failure stops everything; who waits is told.
+//! What is to be unpacked besides (the base) goes before all others. The first failure
+//! stops everything; who waits is told.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -34,17 +35,63 @@ struct Job {
     unpack_to: Option<PathBuf>,
 }
 
+/// What is known of a package that was asked for.
+#[derive(Debug)]
+enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// It is stored and whole: its control paragraph.
+    Control(String),
+    /// It is uncompressed.
+    Flat(Flat),
+}
+
+/// What a worker does next.
+enum Task {
+    Check(Job),
+    Flatten(Job),
+    /// Both at once, and its files are unpacked.
+    Whole(Job),
+}
+
 #[derive(Default)]
 struct State {
     downloads: VecDeque<Job>,
+    /// Stored, to be uncompressed before all others.
+    urgent: VecDeque<Job>,
+    /// Stored, to be compared with their hashes.
     checks: VecDeque<Job>,
-    ready: HashMap<String, Option<Flat>>,
+    /// Whole, to be uncompressed.
+    flattenings: VecDeque<Job>,
+    known: HashMap<String, Known>,
     closed: bool,
     error: Option<DepotError>,
     timer: Option<Timer>,
     done: u64,
     total: u64,
     told: u64,
+}
+
+impl Known {
+    fn flat(&self) -> Option<Flat> {
+        match self {
+            Known::Flat(flat) => Some(flat.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    fn stored(&mut self, job: Job) {
+        let queue = if job.unpack_to.is_some() { &mut self.urgent } else { &mut self.checks };
+        queue.push_back(job);
+    }
+
+    fn task(&mut self) -> Option<Task> {
+        let urgent = self.urgent.pop_front().map(Task::Whole);
+        let check = || self.checks.pop_front().map(Task::Check);
+        urgent.or_else(check).or_else(|| self.flattenings.pop_front().map(Task::Flatten))
+    }
 }
 
 /// The packages of one run.
@@ -71,6 +118,16 @@ impl<'a> Larder<'a> {
         Larder { store, fetcher, dir, progress, state, changed, stop: AtomicBool::new(false) }
     }
 
+    /// Where uncompressed packages are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir
+    }
+
+    /// Where a package is stored.
+    pub(crate) fn stored(&self, pin: &PinnedPackage) -> PathBuf {
+        self.store.path(&pin.sha256)
+    }
+
     /// Asks for packages; returns at once. Files of those that were not asked for
     /// before are unpacked below `unpack_to` too.
     pub(crate) fn want<'p>(
@@ -81,16 +138,20 @@ impl<'a> Larder<'a> {
         let mut state = self.lock();
         let mut missing = 0;
         for pin in pins {
-            if state.ready.contains_key(&pin.sha256) {
+            if state.known.contains_key(&pin.sha256) {
                 continue;
             }
-            state.ready.insert(pin.sha256.clone(), None);
+            state.known.insert(pin.sha256.clone(), Known::Nothing);
             let job = Job { pin: pin.clone(), unpack_to: unpack_to.map(Path::to_owned) };
             if self.store.has(pin) {
-                state.checks.push_back(job);
+                state.stored(job);
             } else {
                 missing += pin.size;
-                state.downloads.push_back(job);
+                if job.unpack_to.is_some() {
+                    state.downloads.push_front(job);
+                } else {
+                    state.downloads.push_back(job);
+                }
             }
         }
         state.total += missing;
@@ -104,11 +165,48 @@ impl<'a> Larder<'a> {
         files::need_space(self.dir, "unpack packages", missing.saturating_mul(5))
     }
 
+    /// Waits until packages are known, and gives their control paragraphs.
+    pub(crate) fn controls(&self, pins: &[PinnedPackage]) -> Result<Vec<String>, DepotError> {
+        self.wait_for(pins, |known| match known {
+            Known::Nothing => None,
+            Known::Control(control) => Some(control.clone()),
+            Known::Flat(flat) => Some(flat.control.clone()),
+        })
+    }
+
     /// Waits until packages are ready.
-    pub(crate) fn wait<'p>(
+    pub(crate) fn wait(&self, pins: &[PinnedPackage]) -> Result<Vec<Flat>, DepotError> {
+        self.wait_for(pins, Known::flat)
+    }
+
+    /// Waits until the first `least` of packages are ready (all, if there are less), and gives as many of them, from
+    /// the first on, as are ready then.
+    pub(crate) fn wait_some(
         &self,
-        pins: impl IntoIterator<Item = &'p PinnedPackage>,
+        pins: &[PinnedPackage],
+        least: usize,
     ) -> Result<Vec<Flat>, DepotError> {
+        let mut found = self.wait_for(&pins[..least.min(pins.len())], Known::flat)?;
+        let state = self.lock();
+        let more = pins[found.len()..].iter().map_while(|pin| state.known.get(&pin.sha256)?.flat());
+        found.extend(more);
+        Ok(found)
+    }
+
+    /// Uncompresses these before others, in this order.
+    pub(crate) fn prefer(&self, order: &[PinnedPackage]) {
+        let rank: HashMap<&str, usize> =
+            order.iter().enumerate().map(|(rank, pin)| (pin.sha256.as_str(), rank)).collect();
+        let mut state = self.lock();
+        let place = |job: &Job| rank.get(job.pin.sha256.as_str()).copied().unwrap_or(usize::MAX);
+        state.flattenings.make_contiguous().sort_by_key(place);
+    }
+
+    fn wait_for<T>(
+        &self,
+        pins: &[PinnedPackage],
+        wanted: impl Fn(&Known) -> Option<T>,
+    ) -> Result<Vec<T>, DepotError> {
         let mut state = self.lock();
         let mut found = Vec::new();
         for pin in pins {
@@ -116,13 +214,13 @@ impl<'a> Larder<'a> {
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(state.error.take().unwrap_or(DepotError::Stopped));
                 }
-                match state.ready.get(&pin.sha256) {
-                    Some(Some(flat)) => {
-                        found.push(flat.clone());
+                let known = state.known.get(&pin.sha256).ok_or(DepotError::Stopped)?;
+                match wanted(known) {
+                    Some(what) => {
+                        found.push(what);
                         break;
                     }
-                    Some(None) => state = self.sleep(state),
-                    None => return Err(DepotError::Stopped),
+                    None => state = self.sleep(state),
                 }
             }
         }
@@ -146,7 +244,7 @@ impl<'a> Larder<'a> {
         while let Some(job) = self.next(|state| state.downloads.pop_front()) {
             match self.download(&job.pin) {
                 Ok(()) => {
-                    self.lock().checks.push_back(job);
+                    self.lock().stored(job);
                     self.changed.notify_all();
                 }
                 Err(error) => self.fail(error.into()),
@@ -156,12 +254,18 @@ impl<'a> Larder<'a> {
 
     /// Checks and uncompresses until the larder is closed.
     pub(crate) fn check_loop(&self) {
-        while let Some(job) = self.next(|state| state.checks.pop_front()) {
-            match self.prepare(&job) {
-                Ok(flat) => {
-                    self.lock().ready.insert(job.pin.sha256, Some(flat));
-                    self.changed.notify_all();
-                }
+        while let Some(task) = self.next(State::task) {
+            let done = match task {
+                Task::Check(job) => self.check(&job).map(|control| {
+                    let mut state = self.lock();
+                    state.known.insert(job.pin.sha256.clone(), Known::Control(control));
+                    state.flattenings.push_back(job);
+                }),
+                Task::Flatten(job) => self.flatten(&job),
+                Task::Whole(job) => self.check(&job).and_then(|_| self.flatten(&job)),
+            };
+            match done {
+                Ok(()) => self.changed.notify_all(),
                 Err(error) => self.fail(error),
             }
         }
@@ -173,21 +277,26 @@ impl<'a> Larder<'a> {
         self.fetcher.fetch(expected, &path, &self.stop, &|bytes| self.arrived(bytes))
     }
 
-    fn prepare(&self, job: &Job) -> Result<Flat, DepotError> {
+    fn check(&self, job: &Job) -> Result<String, DepotError> {
         let stored = self.store.path(&job.pin.sha256);
-        let target = self.dir.join(format!("{}.deb", job.pin.sha256));
-        let flat = match deb::flatten(&job.pin, &stored, &target) {
+        match deb::check(&job.pin, &stored) {
             Err(error @ DepotError::Fetch(_)) => {
                 // A stored file that was torn or altered: the next run fetches it anew.
                 std::fs::remove_file(&stored).map_err(DepotError::io("remove", &stored))?;
-                return Err(error);
+                Err(error)
             }
-            other => other?,
-        };
+            other => other,
+        }
+    }
+
+    fn flatten(&self, job: &Job) -> Result<(), DepotError> {
+        let target = self.dir.join(format!("{}.deb", job.pin.sha256));
+        let flat = deb::flatten(&job.pin, &self.store.path(&job.pin.sha256), &target)?;
         if let Some(root) = &job.unpack_to {
             deb::unpack(&job.pin, &flat.path, root, &crate::base::is_kept)?;
         }
-        Ok(flat)
+        self.lock().known.insert(job.pin.sha256.clone(), Known::Flat(flat));
+        Ok(())
     }
 
     fn arrived(&self, bytes: u64) {
@@ -208,14 +317,14 @@ impl<'a> Larder<'a> {
         }
     }
 
-    fn next(&self, take: impl Fn(&mut State) -> Option<Job>) -> Option<Job> {
+    fn next<T>(&self, take: impl Fn(&mut State) -> Option<T>) -> Option<T> {
         let mut state = self.lock();
         loop {
             if state.closed || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(job) = take(&mut state) {
-                return Some(job);
+            if let Some(taken) = take(&mut state) {
+                return Some(taken);
             }
             state = self.sleep(state);
         }

@@ -167,6 +167,7 @@ fn unpack(
     }
     for pin in pins {
         let flat = work.dir().join(format!("{}.deb", pin.sha256));
+        deb::check(pin, &store.path(&pin.sha256))?;
         deb::flatten(pin, &store.path(&pin.sha256), &flat)?;
         let keeps = |path: &Path| (request.keeps)(path.strip_prefix(".").unwrap_or(path));
         deb::unpack(pin, &flat, &root, &keeps)?;

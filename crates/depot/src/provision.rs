@@ -6,12 +6,11 @@
 //!         └ yes ─▶ check ─damaged─▶ removed ──┘    └─▶ control paragraphs ─▶ order
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::archive::control::{Paragraph, clauses};
+use crate::archive::control::Paragraph;
 use crate::archive::fetch::{Expected, FetchError, Fetcher, check};
 use crate::build::cores;
 use crate::deb;
@@ -20,6 +19,7 @@ use crate::error::DepotError;
 use crate::larder::CONNECTIONS;
 use crate::lock::PinnedPackage;
 use crate::mirrors::Mirrors;
+use crate::order::Set;
 use crate::progress::{DepotEvent, Progress, Stage, Unit};
 use crate::stage::Timer;
 use crate::store::Store;
@@ -70,7 +70,7 @@ impl Depot {
             size.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
         };
         let unpacked = controls.iter().map(size).sum();
-        Ok(Provision { order: ordered(pins, &controls), unpacked })
+        Ok(Provision { order: Set::new(pins, &controls).ordered(), unpacked })
     }
 }
 
@@ -157,49 +157,6 @@ fn in_parallel<T: Send, I: Sync>(
     all.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Each package after what it depends on; where that goes in a ring, after as much of it as can be. Packages that
-/// do not depend on each other stand in the order of their names, so that equal sets give equal orders.
-fn ordered(pins: &[PinnedPackage], controls: &[String]) -> Vec<PinnedPackage> {
-    let mut named: HashMap<&str, BTreeSet<usize>> = HashMap::new();
-    for (number, control) in controls.iter().enumerate() {
-        named.entry(pins[number].name.as_str()).or_default().insert(number);
-        let provides = Paragraph::new(control).get("Provides").unwrap_or_default();
-        for name in clauses(provides).flatten() {
-            named.entry(name).or_default().insert(number);
-        }
-    }
-    let needs = |number: usize| {
-        let paragraph = Paragraph::new(&controls[number]);
-        let fields = ["Pre-Depends", "Depends"].into_iter().filter_map(|f| paragraph.get(f));
-        // Of alternatives, those that are in the set.
-        let names = fields.flat_map(clauses).flatten();
-        names.filter_map(|name| named.get(name)).flatten().copied().collect::<Vec<_>>()
-    };
-    let by_name: BTreeMap<&str, usize> =
-        pins.iter().enumerate().map(|(number, pin)| (pin.name.as_str(), number)).collect();
-    let mut seen = vec![false; pins.len()];
-    let mut order = Vec::with_capacity(pins.len());
-    for &start in by_name.values() {
-        let mut path = Vec::new();
-        if !std::mem::replace(&mut seen[start], true) {
-            path.push((start, needs(start).into_iter()));
-        }
-        while let Some((number, open)) = path.last_mut() {
-            match open.find(|next| !seen[*next]) {
-                Some(next) => {
-                    seen[next] = true;
-                    path.push((next, needs(next).into_iter()));
-                }
-                None => {
-                    order.push(pins[*number].clone());
-                    path.pop();
-                }
-            }
-        }
-    }
-    order
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,21 +170,6 @@ mod tests {
             size: 1,
             filename: format!("pool/{name}.deb"),
         }
-    }
-
-    #[test]
-    fn each_comes_after_what_it_depends_on() {
-        let set = [
-            ("a", "Depends: z, mail-agent\n"),
-            ("b", "Depends: c\n"),
-            ("c", "Depends: b | x\nPre-Depends: z (>= 1)\n"),
-            ("y", "Provides: mail-agent\n"),
-            ("z", "Package: z\n"),
-        ];
-        let pins: Vec<_> = set.iter().map(|(name, _)| pin(name)).collect();
-        let controls: Vec<_> = set.iter().map(|(_, control)| (*control).to_owned()).collect();
-        let names: Vec<_> = ordered(&pins, &controls).into_iter().map(|pin| pin.name).collect();
-        assert_eq!(names, ["z", "y", "a", "c", "b"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::common::verify;
 use crate::error::DepotError;
 use crate::image::RoleImageRequest;
 use crate::inputs::Record;
+use crate::install::{Install, Way};
 use crate::larder::Larder;
 use crate::lock::PinnedPackage;
 use crate::modules::Modules;
@@ -15,7 +16,7 @@ use crate::progress::{Progress, Stage};
 use crate::roots::Root;
 use crate::stage::Timer;
 use crate::store::{Store, remove_tree};
-use crate::{apt, ext4, finish, tree};
+use crate::{ext4, finish, tree};
 
 /// What is needed to build one role.
 pub(crate) struct RoleBuild<'a> {
@@ -34,6 +35,10 @@ pub(crate) struct RoleBuild<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) larder: &'a Larder<'a>,
     pub(crate) progress: &'a dyn Progress,
+    pub(crate) way: Way,
+    /// Whether no other role is built in this run: what it takes need not be kept for one,
+    /// nor be given back before the end.
+    pub(crate) alone: bool,
 }
 
 impl RoleBuild<'_> {
@@ -45,13 +50,13 @@ impl RoleBuild<'_> {
         let below: BTreeSet<&PinnedPackage> = self.parent.packages.iter().collect();
         let added: Vec<PinnedPackage> =
             self.pins.iter().filter(|pin| !below.contains(pin)).cloned().collect();
-        let flats = self.larder.wait(&added)?;
         let detail = format!("{} packages on {}", added.len(), below.len());
         self.stage(Stage::Install, detail, || {
-            let pairs: Vec<_> = added.into_iter().zip(flats).collect();
-            if !pairs.is_empty() {
-                let pool = self.dir.join(format!("pool-{}", self.key));
-                apt::install(self.program, role, &root, &pool, &pairs)?;
+            if !added.is_empty() {
+                let (pool, larder) = (&self.dir.join(format!("pool-{}", self.key)), self.larder);
+                let (program, root) = (self.program, &root);
+                let (way, last) = (self.way, self.alone);
+                Install { program, subject: role, root, pool, larder, way, last }.run(&added)?;
             }
             verify(role, &root, self.pins)
         })?;
@@ -61,7 +66,8 @@ impl RoleBuild<'_> {
         self.stage(Stage::Image, String::new(), || {
             let out = image_folder(self.store, &self.key)?;
             ext4::make(self.program, role, &self.tools.tree(), &root, &out, &self.key)?;
-            remove_tree(&root)
+            // The last one is removed with everything else, while images are flushed.
+            if self.alone { Ok(()) } else { remove_tree(&root) }
         })?;
         let (role, packages) = (role.clone(), self.pins.to_vec());
         Ok(Record { role, inputs: self.inputs, packages })

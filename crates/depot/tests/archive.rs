@@ -4,6 +4,8 @@
 //! Its own program is the chamber's, so it has no test harness.
 #![expect(clippy::print_stdout, reason = "a test program without a harness reports itself")]
 
+mod same;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -37,6 +39,7 @@ fn main() {
     assert!(rustix::process::geteuid().is_root(), "this test builds roots and needs root");
     let mirrors = Mirrors::discover(None, None).unwrap_or_else(|error| panic!("{error}"));
     builds_checks_and_rebuilds(&mirrors);
+    same::both_ways_end_the_same(&mirrors, &in_chamber);
 }
 
 fn request(name: &str) -> RoleImageRequest {
