@@ -156,10 +156,10 @@ impl Agent {
 
     fn start_work(&self, tasks: Sender<Task>) -> Result<(), AgentError> {
         let (client, system) = (self.client.clone(), Arc::clone(&self.system));
-        let tree = self.tree.clone();
+        let (board, tree) = (Arc::clone(&self.board), self.tree.clone());
         let known =
             (self.applied.attempted.clone(), self.applied.locked.clone().unwrap_or_default());
-        spawn("work", move || work::run(&client, &system, &tree, known, &tasks))
+        spawn("work", move || work::run(&client, &board, &system, &tree, known, &tasks))
     }
 
     /// The first application, for which the boot waits. Whatever fails, the boot

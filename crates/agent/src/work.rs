@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use gridgate_protocol::agent_api::{RunRequest, Work};
 use gridgate_protocol::drift::DriftRequest;
 
+use crate::board::Board;
 use crate::client::{Backoff, Client, until_reachable};
 use crate::place::Tree;
 use crate::process::Call;
@@ -43,6 +44,7 @@ pub(crate) type Noted = (String, String);
 /// applied before.
 pub(crate) fn run(
     client: &Client,
+    board: &Board,
     system: &Arc<dyn System>,
     tree: &Tree,
     known: Noted,
@@ -59,6 +61,8 @@ pub(crate) fn run(
             Ok(work) => work,
             Err(error) => {
                 tracing::debug!(%error, "no answer to the question for work");
+                // A server that began anew knows nothing of this node: it is told before the next sign of life.
+                board.update(|_| ());
                 thread::sleep(backoff.step());
                 continue;
             }

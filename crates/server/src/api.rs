@@ -30,8 +30,8 @@ use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
 use crate::{
-    access, checks, convert, depot_tasks, drift, images, installing, rollout, stop, up, update,
-    wanted,
+    access, checks, convert, depot_tasks, drift, images, installing, reunion, rollout, stop, up,
+    update, wanted,
 };
 
 /// Largest request, bytes: a site profile with its components.
@@ -147,6 +147,7 @@ async fn status(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> 
 }
 
 async fn site_status(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<SiteStatus, Failure> {
+    reunion::wait(site, wanted).await?;
     let (site, wanted) = (site.clone(), wanted.clone());
     blocking(move || observe::site(&site, &wanted)).await
 }

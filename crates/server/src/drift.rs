@@ -9,6 +9,7 @@ use gridgate_protocol::drift::{DriftCommand, DriftReport, DriftRequest, PutBackE
 use gridgate_protocol::site_api::{ErrorKind, NodeState};
 
 use crate::failure::{Failure, Hint, failure};
+use crate::reunion;
 use crate::site::Site;
 use crate::wait::look;
 use crate::wanted::Wanted;
@@ -26,6 +27,7 @@ pub async fn ask(
     node: &str,
     command: DriftCommand,
 ) -> Result<DriftReport, Failure> {
+    reunion::wait(site, wanted).await?;
     let status = look(site, wanted, node).await?;
     let silent = site.links.heard(node).is_none_or(|heard| heard.silent);
     let down = matches!(status.state, NodeState::Absent | NodeState::Stopped);

@@ -41,6 +41,7 @@ pub mod probing;
 mod references;
 #[doc(hidden)]
 pub mod rehearsal;
+mod reunion;
 mod rollout;
 mod services;
 mod site;

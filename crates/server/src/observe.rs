@@ -11,6 +11,7 @@ use crate::arrangement::Arrangement;
 use crate::home::NodeDir;
 use crate::install::link::Heard;
 use crate::launch;
+use crate::reunion;
 use crate::rollout::{Journal, State};
 use crate::site::Site;
 use crate::wanted::Wanted;
@@ -139,12 +140,15 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
         status.cpu_ms = Some(usage.cpu_time.as_millis() as u64);
     }
     let (state, detail) = match site.links.heard(&status.name) {
-        None => (NodeState::Booting, unheard(site, &status.name)),
+        None => (NodeState::Booting, unheard(site, &status.name, since)),
         Some(heard) => {
             let list = status.staying.published_packages.as_deref();
             let checks = site.links.published(&status.name).map_or(0, |p| p.profile.checks.len());
             let judged = judge(&heard, status.published.as_deref(), list, checks);
-            status.first_word_ms = since.checked_sub(heard.since_first.as_millis() as u64);
+            // When an agent first spoke to an earlier daemon is not known.
+            status.first_word_ms = since
+                .checked_sub(heard.since_first.as_millis() as u64)
+                .filter(|_| !reunion::is_older(site, since));
             tell(status, heard.report);
             judged
         }
@@ -154,11 +158,14 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
 }
 
 /// What a node whose agent has not spoken waits for.
-fn unheard(site: &Site, node: &str) -> String {
+fn unheard(site: &Site, node: &str, since: u64) -> String {
     match site.installations.incomplete(node) {
         Some(record) => {
             let stage = crate::install::record::current(&record).word();
             format!("it installs itself: {stage}")
+        }
+        None if reunion::is_older(site, since) => {
+            "its agent has not spoken since the daemon began".to_owned()
         }
         None => "its agent's first word".to_owned(),
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use gridgate_depot::Depot;
 use gridgate_grid::ca::{CertificateRequest, ServerIdentity, SiteCa};
@@ -23,6 +24,8 @@ pub struct Site {
     pub dir: SiteDir,
     /// The home it is in.
     pub home: Home,
+    /// When this daemon took it up.
+    pub opened: Instant,
     /// What the agents say and are told.
     pub links: Links,
     /// Nodes that install themselves.
@@ -56,6 +59,7 @@ impl Site {
             installations: Installations::load(&dir),
             dir,
             home: home.clone(),
+            opened: Instant::now(),
             links: Links::new(),
             wanted: RwLock::new(None),
             ca: RwLock::new(None),

@@ -11,6 +11,7 @@
 mod drift;
 #[path = "../real_site/lab.rs"]
 mod lab;
+mod package;
 #[path = "../real_site/traces.rs"]
 mod traces;
 mod update;
@@ -28,10 +29,15 @@ fn a_site_stays_as_its_profile_says() {
     lab.chapter("what was changed by hand is found, and nothing is touched", || drift::found(&lab));
     lab.chapter("it is put back", || drift::put_back(&lab));
     lab.chapter("where the profile wants it, it is put back unasked", || drift::watched(&lab));
-    lab.chapter("another lock is rolled out", || update::rolled_out(&lab));
-    lab.chapter("a node is rolled back by hand", || update::rolled_back_by_hand(&lab));
-    lab.chapter("a node that gets ill is rolled back", || update::unhealthy(&lab));
-    lab.chapter("a roll-out is interrupted", || update::interrupted(&lab));
+    lab.chapter("another lock is rolled out, and the daemon dies twice", || {
+        update::rolled_out(&lab)
+    });
+    lab.chapter("a node is rolled back by hand, and the daemon dies", || {
+        update::rolled_back_by_hand(&lab)
+    });
+    lab.chapter("a node that gets ill is rolled back, and the daemon dies", || {
+        update::unhealthy(&lab)
+    });
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 
@@ -46,7 +52,7 @@ prefix = "198.51.100.0/24"
 [roles.small]
 extends = "base"
 components = ["needs-tree"]
-packages = ["ed", "less"]
+packages = ["ed"]
 
 [[roles.small.files]]
 path = "/etc/motd.site"

@@ -49,6 +49,7 @@ pub async fn rollback(
     };
     if !going_back(&journal) {
         journal.why = Some("it was rolled back by hand".into());
+        journal.by_hand = true;
         // What the node is now is what it shall not become again.
         if let (Some(now), Some(node)) = (Installed::load(&dir), wanted.node(name)) {
             journal.to =

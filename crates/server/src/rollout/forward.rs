@@ -13,6 +13,7 @@ use super::back;
 use super::journal::{Earlier, Journal, State, Target, remove_disks_but};
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::images::{self, Images, Installed};
+use crate::reunion;
 use crate::site::Site;
 use crate::task::{Stage, Task};
 use crate::vmms::Vmms;
@@ -98,6 +99,7 @@ fn ended(mut failed: Failure, left: &[&str]) -> Failure {
 
 /// Names of the nodes that are healthy now.
 async fn healthy(course: &Course) -> Result<Vec<String>, Failure> {
+    reunion::wait(&course.site, &course.wanted).await?;
     let mut names = Vec::new();
     for node in &course.wanted.compiled.nodes {
         let status = wait::look(&course.site, &course.wanted, &node.name).await?;
@@ -121,7 +123,11 @@ async fn one(
     if let Some(mut journal) = found.clone().filter(|journal| journal.state == State::Restoring) {
         let why = journal.why.clone().unwrap_or_default();
         back::restore(course, &node.name, &mut journal).await?;
-        return Err(back::rolled_back(&node.name, &why));
+        if !journal.by_hand {
+            return Err(back::rolled_back(&node.name, &why));
+        }
+        tell_held(&course.task, &node.name, &why);
+        return Ok(());
     }
     let target = target(node, image.as_deref(), &dir)?;
     let to = Target { packages: target.list.fingerprint(), profile: node.profile.version() };
@@ -171,6 +177,7 @@ async fn save(course: &Course, node: &CompiledNode, to: Target) -> Result<Journa
         to,
         at: jiff::Timestamp::now().to_string(),
         why: None,
+        by_hand: false,
     };
     stop::node(site, &node.name, stop::LIMIT, task).await?;
     journal.enter(State::Saving, &dir)?;

@@ -61,6 +61,9 @@ pub struct Journal {
     pub at: String,
     /// Why it was or is rolled back.
     pub why: Option<String>,
+    /// Whether that was asked for: then nothing has failed.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 impl Journal {
