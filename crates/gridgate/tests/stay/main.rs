@@ -30,13 +30,13 @@ fn a_site_stays_as_its_profile_says() {
     lab.chapter("it is put back", || drift::put_back(&lab));
     lab.chapter("where the profile wants it, it is put back unasked", || drift::watched(&lab));
     lab.chapter("another lock is rolled out, and the daemon dies twice", || {
-        update::rolled_out(&lab)
+        update::rolled_out(&lab);
     });
     lab.chapter("a node is rolled back by hand, and the daemon dies", || {
-        update::rolled_back_by_hand(&lab)
+        update::rolled_back_by_hand(&lab);
     });
     lab.chapter("a node that gets ill is rolled back, and the daemon dies", || {
-        update::unhealthy(&lab)
+        update::unhealthy(&lab);
     });
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
