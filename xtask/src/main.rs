@@ -3,7 +3,7 @@
 //! | task | what |
 //! |---|---|
 //! | `licences` | fails when a dependency has a licence that the project does not accept |
-//! | `xen-lab` | a nested computer with a real Xen: `run`, `test`, `shell` |
+//! | `xen-lab` | a nested computer with a real Xen: `run`, `test`, `site`, `shell` |
 
 mod licences;
 mod spdx;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask licences | xen-lab (run | test | shell)";
+const USAGE: &str = "usage: cargo xtask licences | xen-lab (run | test | site | shell)";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

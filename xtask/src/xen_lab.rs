@@ -16,6 +16,7 @@
 //! | `guest` | a kernel and an initramfs for guest domains |
 //! | `boot` | one run of the nested computer |
 //! | `suite` | `test`: the conformance suite inside |
+//! | `site` | `site`: gridgate and a site inside |
 
 mod boot;
 mod guest;
@@ -23,6 +24,7 @@ mod initramfs;
 mod modules;
 mod parts;
 mod payload;
+mod site;
 mod suite;
 
 use std::ffi::OsString;
@@ -67,6 +69,19 @@ enum Task {
         #[arg(last = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Fills a depot for a site here, and runs gridgate with it there
+    #[command(
+        after_help = "Example: cargo xtask xen-lab site site.toml -- gridgate install one --profile site.toml"
+    )]
+    Site {
+        #[command(flatten)]
+        lab: Lab,
+        /// The site profile; it is carried into the lab, at the same absolute path
+        profile: PathBuf,
+        /// The command and its arguments; without it `gridgate up` with the profile
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Opens a shell in the privileged domain, on this terminal
     #[command(after_help = "`exit` ends the shell and the lab.")]
     Shell {
@@ -103,14 +118,15 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
             let parts = parts::get()?;
             let files = files(&parts, &with, guest)?;
             let payload = payload::write(&files, &payload::script(&command)?)?;
-            boot::run(&parts, lab, payload, boot::Mode::Command)
+            boot::run(&parts, lab, payload.into(), boot::Mode::Command)
         }
         Task::Test { lab, arguments } => suite::run(lab, &arguments),
+        Task::Site { lab, profile, command } => site::run(lab, &profile, &command),
         Task::Shell { lab, with, guest } => {
             let parts = parts::get()?;
             let files = files(&parts, &with, guest)?;
             let payload = payload::write(&files, "exec sh -i\n")?;
-            boot::run(&parts, lab, payload, boot::Mode::Terminal)
+            boot::run(&parts, lab, payload.into(), boot::Mode::Terminal)
         }
     }
 }

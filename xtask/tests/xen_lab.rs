@@ -58,3 +58,54 @@ fn machines_keep_their_promises_on_a_real_xen() {
         assert!(text.contains(&format!("test {promise}")), "{promise} was not tried:\n{text}");
     }
 }
+
+const SITE: &str = r#"
+[site]
+name = "xen-t"
+domain = "xen.test"
+
+[network]
+prefix = "198.51.100.0/24"
+
+[nodes.one]
+role = "base"
+vmm = "xen"
+memory = "256 MiB"
+disk = "1 GiB"
+"#;
+
+/// In the lab: a node from an empty disk, what it can reach and what not, and its end.
+const STORY: &str = r#"
+set -e
+gridgate install one --profile "$1"
+gridgate status
+gridgate exec one -- sh -c '
+    echo "kernel: $(uname -r)"
+    ping -c 1 -W 9 198.51.100.1 >/dev/null && echo "the install server answers"
+    ip address add 198.51.100.99/24 dev $(basename /sys/class/net/en*)
+    ping -c 1 -W 1 -I 198.51.100.99 198.51.100.1 >/dev/null || echo "not under a false address"'
+gridgate down
+echo "domains: $(xl list | tail -n +2 | cut -d " " -f 1 | xargs)"
+"#;
+
+#[test]
+fn a_node_installs_itself_on_a_real_xen() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("site.toml");
+    std::fs::write(&profile, SITE).unwrap();
+    let profile = profile.to_str().unwrap();
+    let output = lab(&["site", profile, "--", "sh", "-c", STORY, "story", profile]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}{errors}");
+    let row = text.lines().find(|line| line.starts_with("one ") && line.contains(" xen "));
+    assert!(row.is_some_and(|row| row.contains("running")), "{text}");
+    for line in [
+        "-cloud-amd64",
+        "the install server answers",
+        "not under a false address",
+        "domains: Domain-0\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing:\n{text}{errors}");
+    }
+}

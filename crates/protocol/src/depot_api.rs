@@ -2,6 +2,7 @@
 //!
 //! | method and path | request | answer |
 //! |---|---|---|
+//! | `POST /v1/depot/fill` | [`FillRequest`] | events |
 //! | `POST /v1/depot/export` | [`ExportRequest`] | events |
 //! | `POST /v1/depot/import` | [`ImportRequest`] | events |
 //! | `POST /v1/depot/gc` | [`GcRequest`] | events |
@@ -13,6 +14,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::site_api::SiteSource;
+
+/// Fetch and make all software of a site, and touch no node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillRequest {
+    /// Its profile.
+    pub source: SiteSource,
+    /// Debian mirror given on the command line.
+    pub mirror: Option<String>,
+    /// What the client's environment says of mirror and proxies.
+    pub environment: BTreeMap<String, String>,
+}
 
 /// Write a site's software to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

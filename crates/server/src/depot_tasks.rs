@@ -1,4 +1,4 @@
-//! The depot's own tasks: export, import, sweep, verify. One at a time for the whole home.
+//! The depot's own tasks: fill, export, import, sweep, verify. One at a time for the whole home.
 //!
 //! Nothing is removed while a site's task is under way: between finding an image and cloning it, `up`
 //! relies on its being there. What is needed is looked up after the depot is held, so that it is no
@@ -14,7 +14,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use gridgate_depot::{Depot, DepotError, Held, Item, Lock, References};
 use gridgate_protocol::depot_api::{
-    DepotItem, DepotReport, ExportRequest, GcRequest, ImportRequest, VerifyRequest,
+    DepotItem, DepotReport, ExportRequest, FillRequest, GcRequest, ImportRequest, VerifyRequest,
 };
 use gridgate_protocol::site_api::{ErrorKind, Event, SiteSource};
 
@@ -23,13 +23,14 @@ use crate::daemon::Daemon;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{SiteDir, write_atomic};
 use crate::images::{self, Reporter};
-use crate::references;
 use crate::task::Task;
 use crate::wait::blocking;
+use crate::{filling, references};
 
 /// Routes below `/v1/depot`.
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
+        .route("/v1/depot/fill", post(fill))
         .route("/v1/depot/export", post(export))
         .route("/v1/depot/import", post(import))
         .route("/v1/depot/gc", post(gc))
@@ -67,6 +68,14 @@ where
         });
     }
     Ok(stream(task, !fresh))
+}
+
+async fn fill(State(daemon): State<Arc<Daemon>>, Json(request): Json<FillRequest>) -> Answer {
+    let key = request_key(&request);
+    begin(&daemon, "depot fill", key, move |daemon, task| {
+        let report = filling::fill(daemon, request, task)?;
+        Ok(Outcome { report, changed: true, failure: None })
+    })
 }
 
 async fn export(State(daemon): State<Arc<Daemon>>, Json(request): Json<ExportRequest>) -> Answer {

@@ -24,6 +24,7 @@ mod depot_tasks;
 mod disks;
 mod drift;
 mod failure;
+mod filling;
 mod home;
 pub mod host;
 mod images;

@@ -56,6 +56,21 @@ pub(crate) enum Mode {
     Terminal,
 }
 
+/// What goes into the lab.
+#[derive(Debug)]
+pub(crate) struct Freight {
+    /// Files and the command: see `payload`.
+    pub(crate) payload: File,
+    /// A further disk, `/dev/vdc`.
+    pub(crate) disk: Option<File>,
+}
+
+impl From<File> for Freight {
+    fn from(payload: File) -> Self {
+        Self { payload, disk: None }
+    }
+}
+
 /// Tells people, on standard error.
 pub(crate) fn say(line: &str) {
     // With nowhere to write there is nobody to tell.
@@ -63,19 +78,20 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Boots, runs the payload's command, gives its exit code.
-pub(crate) fn run(parts: &Parts, lab: Lab, payload: File, mode: Mode) -> Result<i32> {
+pub(crate) fn run(parts: &Parts, lab: Lab, freight: Freight, mode: Mode) -> Result<i32> {
     let nameless = |what: &str| {
         tempfile::tempfile_in(super::cache()?).with_context(|| format!("cannot make {what}"))
     };
     let mut console = nameless("the console's file")?;
     let mut status = nameless("the status's file")?;
-    let inherited = [
-        ("payload", OwnedFd::from(payload)),
+    let mut inherited = vec![
+        ("payload", OwnedFd::from(freight.payload)),
         ("console", console.try_clone()?.into()),
         ("status", status.try_clone()?.into()),
         ("xen", xen(parts, nameless("Xen's file")?)?.into()),
         ("initramfs", initramfs(parts, mode, nameless("the initramfs")?)?.into()),
     ];
+    inherited.extend(freight.disk.map(|disk| ("disk", disk.into())));
     for (_, fd) in &inherited {
         fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot hand a file to QEMU")?;
     }
@@ -120,10 +136,11 @@ pub(crate) fn qemu_main(arguments: &[OsString]) -> Result<i32> {
 /// QEMU with its own dynamic linker and libraries.
 fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
     let tree = parts.qemu.display();
-    let path = |name: &str| {
-        let fd = files.iter().find(|(found, _)| *found == name).map_or(0, |(_, fd)| *fd);
-        format!("/proc/self/fd/{fd}")
+    let found = |name: &str| {
+        let file = files.iter().find(|(found, _)| *found == name);
+        file.map(|(_, fd)| format!("/proc/self/fd/{fd}"))
     };
+    let path = |name: &str| found(name).unwrap_or_default();
     let mut line = format!(
         "{tree}/usr/lib64/ld-linux-x86-64.so.2 --library-path {tree}/usr/lib/x86_64-linux-gnu \
          {tree}/usr/bin/qemu-system-x86_64 -L {tree}/usr/share/qemu -L {tree}/usr/share/seabios \
@@ -139,11 +156,14 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
          -chardev file,id=status,path={} -device virtserialport,chardev=status,name=status \
          -drive file={},format=raw,if=none,id=root,snapshot=on -device virtio-blk-pci,drive=root \
          -drive file={},format=raw,if=none,id=payload,readonly=on \
-         -device virtio-blk-pci,drive=payload -kernel {} -append",
+         -device virtio-blk-pci,drive=payload {} -kernel {} -append",
         path("console"),
         path("status"),
         parts.image.display(),
         path("payload"),
+        found("disk").map_or_else(String::new, |disk| format!(
+            "-drive file={disk},format=raw,if=none,id=disk,cache=unsafe -device virtio-blk-pci,drive=disk"
+        )),
         path("xen"),
     );
     let mut words: Vec<String> = line.split_whitespace().map(String::from).collect();

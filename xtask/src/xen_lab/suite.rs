@@ -11,7 +11,7 @@ use super::{Lab, boot, guest, parts, payload};
 
 /// Runs it; the test program's exit code.
 pub(crate) fn run(lab: Lab, arguments: &[OsString]) -> Result<i32> {
-    let programs = built()?;
+    let programs = built("conformance")?;
     let test = programs
         .iter()
         .find(|path| path.parent().is_some_and(|folder| folder.ends_with("deps")))
@@ -30,21 +30,22 @@ pub(crate) fn run(lab: Lab, arguments: &[OsString]) -> Result<i32> {
     let script =
         format!("export GRIDGATE_XEN_GUEST={}\n{}", guest::FOLDER, payload::script(&command)?);
     let payload = payload::write(&files, &script)?;
-    boot::run(&parts, lab, payload, boot::Mode::Command)
+    boot::run(&parts, lab, payload.into(), boot::Mode::Command)
 }
 
-/// Builds them and tells where they are.
-fn built() -> Result<Vec<PathBuf>> {
+/// Builds an integration test and its package's programs, and tells where they are. As a part of the whole workspace, so
+/// that beside `cargo test --workspace` there is nothing to build: its dependencies have the same features then.
+pub(super) fn built(test: &str) -> Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["test", "--quiet", "--no-run", "--package", "gridgate-machine"])
-        .args(["--test", "conformance", "--message-format", "json"])
+        .args(["test", "--quiet", "--no-run", "--message-format", "json"])
+        .args(["--workspace", "--test", test])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("the conformance suite does not build");
+        bail!("{test} does not build");
     }
     let executable = |line: &[u8]| {
         let message: serde_json::Value = serde_json::from_slice(line).ok()?;

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use gridgate_protocol::depot_api::{ExportRequest, GcRequest, ImportRequest, VerifyRequest};
+use gridgate_protocol::depot_api::{
+    ExportRequest, FillRequest, GcRequest, ImportRequest, VerifyRequest,
+};
 use serde::Serialize;
 
 use crate::commands::target::SiteChoice;
@@ -21,6 +23,7 @@ use crate::settings::Settings;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  gridgate depot fill site.toml            fetch and make what a site needs
   gridgate depot export dublin.gridgate    all software of a site as one file
   gridgate depot import dublin.gridgate    take it in where there is no network
   gridgate depot gc --dry-run              what no site needs any more
@@ -32,10 +35,26 @@ pub struct Depot {
 
 #[derive(Subcommand, Debug)]
 enum DepotCommand {
+    Fill(Fill),
     Export(Export),
     Import(Import),
     Gc(Gc),
     Verify(Verify),
+}
+
+/// Fetch and make all software of a site, and touch no node
+///
+/// Packages, role images and their pieces, kernels and VMMs; the packages are locked. The nodes need not be able to run
+/// on this host.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  gridgate depot fill site.toml")]
+struct Fill {
+    /// Site profile
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Debian mirror, http://HOST/debian; default: the one the host's apt uses
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
 }
 
 /// Write what a site needs to one file, for a host without a network
@@ -90,6 +109,12 @@ impl Depot {
     /// Runs the command.
     pub fn run(self, settings: &Settings) -> Outcome {
         with_daemon(settings, async |client: &Client| match self.command {
+            DepotCommand::Fill(fill) => {
+                let source = crate::commands::profile::read_source(&fill.file)?;
+                let request =
+                    FillRequest { source, mirror: fill.mirror, environment: environment() };
+                ask(settings, client, "fill", &request).await
+            }
             DepotCommand::Export(export) => {
                 let site = export.choice.resolve(client).await?;
                 let request = ExportRequest { site, file: absolute(&export.file)? };

@@ -30,7 +30,8 @@ fn a_depot_serves_is_kept_whole_and_travels() {
     let file = export.path().join("site.gridgate");
     {
         let lab = Lab::new("depot", PROFILE);
-        lab.chapter("up", || up(&lab));
+        lab.chapter("a depot is filled, and no node touched", || fill(&lab));
+        lab.chapter("up makes no image again", || up(&lab));
         lab.chapter("the node's apt installs from the depot", || apt(&lab));
         lab.chapter("damage is found, named and mended", || damage(&lab));
         lab.chapter("what nobody needs goes, the rest stays", || sweep(&lab));
@@ -61,8 +62,18 @@ vmm = "uml"
 memory = "320 MiB"
 "#;
 
+fn fill(lab: &Lab) {
+    lab.text(&["depot", "fill", &lab.profile()]);
+    let site = lab.home.path().join("sites/depot");
+    assert!(site.join("site.lock").exists());
+    assert!(!site.join("nodes").exists() && !site.join("ca").exists());
+    assert!(packages(lab).len() > 100);
+}
+
 fn up(lab: &Lab) {
     let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
+    let made = events.iter().find(|event| event["finished"]["stage"] == "install");
+    assert_eq!(made, None);
     assert_eq!(lab::node(&lab::done(&events)["status"], "one")["state"], "running");
 }
 

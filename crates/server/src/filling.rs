@@ -1,0 +1,95 @@
+//! `depot fill`: all software of a site, fetched and made, and no node touched. The host need not be one on which
+//! the nodes can run: what a node's profile names is made ready for the host that it names.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gridgate_protocol::depot_api::{DepotReport, FillRequest};
+use gridgate_protocol::site_api::ErrorKind;
+
+use crate::choice;
+use crate::daemon::Daemon;
+use crate::failure::{Failure, Hint, caused, failure};
+use crate::home::private_dir;
+use crate::images::{self, Reporter};
+use crate::task::Task;
+use crate::verdicts::Engine;
+use crate::vmms::{Needs, Vmms};
+use crate::wanted::{self, Wanted};
+
+/// Fills the depot and locks the packages. Blocking.
+pub fn fill(
+    daemon: &Daemon,
+    request: FillRequest,
+    task: &Arc<Task>,
+) -> Result<DepotReport, Failure> {
+    let FillRequest { source, mirror, environment } = request;
+    let wanted = wanted::preview(&daemon.home, source)?;
+    let name = &wanted.site.name;
+    if let Some(busy) = daemon.site(name).ok().and_then(|site| site.task()) {
+        let what = format!("{name} is busy with `{}`", busy.name);
+        return Err(failure(ErrorKind::Busy, what).hint("again when it has ended"));
+    }
+    let dir = daemon.home.site(name);
+    private_dir(dir.path())
+        .map_err(|e| caused(ErrorKind::Host, "the site's folder could not be made", &e))?;
+    let depot = images::depot(&daemon.home.depot())?;
+    let mirrors = images::mirrors(mirror.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
+    let lock = images::lock(&dir)?;
+    let engines = engines(&wanted);
+    let needs = Needs { launches: engines.clone(), images: true };
+    let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &Reporter::new(task.clone()))?;
+    let built = images::build(&depot, &mirrors, &dir, &wanted, &vmms, task)?;
+    let mut keys = BTreeSet::new();
+    for image in built.by_node.values().filter(|image| keys.insert(image.key.clone())) {
+        depot.image_pieces(image, &Reporter::new(task.clone())).map_err(|e| {
+            caused(ErrorKind::Host, "a role image could not be cut into pieces", &e)
+                .hint("what was cut is kept: the same command goes on from there")
+        })?;
+    }
+    daemon.site_or_new(name);
+    let words: Vec<_> = engines.iter().map(ToString::to_string).collect();
+    Ok(DepotReport {
+        summary: format!(
+            "site {name}: {} nodes, {} role images, for {}",
+            wanted.compiled.nodes.len(),
+            keys.len(),
+            words.join(", ")
+        ),
+        next: format!(
+            "`gridgate up {}`, or `gridgate depot export FILE --site {name}`",
+            wanted.source.path.display()
+        ),
+        items: Vec::new(),
+    })
+}
+
+/// What the nodes run on: here or, when it cannot be here, where their profile says.
+fn engines(wanted: &Wanted) -> BTreeSet<Engine> {
+    let of = |node| match wanted.choice(node) {
+        Ok(choice) => Some(choice.engine),
+        Err(_) => choice::allowed(wanted.node(node)?).first().copied(),
+    };
+    wanted.compiled.nodes.iter().filter_map(|node| of(&node.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+    use gridgate_protocol::site_api::SiteSource;
+
+    #[test]
+    fn a_node_that_cannot_run_here_is_made_ready_for_where_it_can() {
+        let text = "[site]\nname = \"s\"\ndomain = \"s.test\"\n[network]\nprefix = \"198.51.100.0/24\"\n\
+                    [nodes.a]\nrole = \"base\"\nvmm = \"xen\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n";
+        let source = SiteSource {
+            path: "/site.toml".into(),
+            text: text.into(),
+            components: Default::default(),
+        };
+        let home = tempfile::tempdir().unwrap();
+        let wanted = wanted::preview(&Home::new(home.path()), source).unwrap();
+        assert_eq!(engines(&wanted), [Engine::Xen, Engine::Uml].into());
+    }
+}
