@@ -30,8 +30,8 @@ use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
 use crate::{
-    access, checks, convert, depot_tasks, drift, images, installing, reunion, rollout, stop, up,
-    update, wanted,
+    access, checks, convert, depot_tasks, drift, images, installing, probing, reunion, rollout,
+    stop, up, update, wanted,
 };
 
 /// Largest request, bytes: a site profile with its components.
@@ -158,7 +158,10 @@ async fn site_up(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpReques
     let site = daemon.site_or_new(&name);
     let key = request_key(&request);
     let title = if request.plan_only { "plan" } else { "up" };
-    begin(&site, title, key, |site, task| async move { up::run(&site, request, &task).await })
+    begin(&site, title, key, |site, task| async move {
+        probing::unasked(&site, &request.source, &task).await?;
+        up::run(&site, request, &task).await
+    })
 }
 
 /// Tells equal requests from others.

@@ -5,22 +5,28 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use gridgate_depot::{Depot, Progress};
 use gridgate_machine::{Launcher, VmmSpec};
-use gridgate_protocol::site_api::ErrorKind;
+use gridgate_profile::CompiledNode;
+use gridgate_protocol::site_api::{ErrorKind, SiteSource};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::arrangement::Arrangement;
-use crate::choice::{self, Known};
+use crate::choice::{self, Known, Standing};
 use crate::failure::{Failure, caused};
 use crate::home::Home;
 use crate::host::Ground;
 use crate::images;
+use crate::site::Site;
+use crate::task::Task;
 use crate::verdicts::{Engine, Finding, Verdict, Verdicts};
 use crate::vmms::{Needs, Vmms};
+use crate::wait::blocking;
+use crate::wanted;
 
 /// Users of probes: below those of nodes, above those of people and services.
 const FIRST_UID: u32 = 990_000;
@@ -84,6 +90,51 @@ pub fn usable(home: &Path) -> Vec<Engine> {
     let verdicts = Verdicts::load(&Home::new(home));
     let known = Known::new(&Ground::now(), &verdicts, Timestamp::now());
     Engine::ALL.into_iter().filter(|engine| known.counted_on(*engine)).collect()
+}
+
+/// Before an `up`: tries KVM, if a new node could be put on it, nobody has tried, and the depot has what that needs.
+/// Takes seconds, once; what is found is kept.
+pub async fn unasked(
+    site: &Arc<Site>,
+    source: &SiteSource,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    let (home, source) = (site.home.clone(), source.clone());
+    let Some(vmms) = blocking(move || worth_trying(&home, source)).await? else { return Ok(()) };
+    let stage = task.stage("host", "probe", Engine::Kvm.to_string());
+    let home = site.home.clone();
+    match blocking(move || try_one(&home, Engine::Kvm, &vmms)).await? {
+        Ok(Verdict { finding: Finding::Proven { release, boot_ms }, .. }) => {
+            stage.finish(format!("{release} boots in {boot_ms} ms"));
+        }
+        Ok(Verdict { finding: Finding::Failed { reason }, .. }) => {
+            stage.finish(format!("nodes do not get it: {reason}"));
+        }
+        Err(failed) => return Err(stage.fail(failed)),
+    }
+    Ok(())
+}
+
+/// What KVM can be tried with, if a node waits for that. Blocking.
+fn worth_trying(home: &Home, source: SiteSource) -> Option<Vmms> {
+    let known = Known::new(&Ground::now(), &Verdicts::load(home), Timestamp::now());
+    if !matches!(known.of(Engine::Kvm), Standing::Unproven(_)) || known.counted_on(Engine::Xen) {
+        return None;
+    }
+    // A profile with faults is refused by the `up` itself.
+    let wanted = wanted::preview(home, source).ok()?;
+    let dir = home.site(&wanted.site.name);
+    let open = |node: &CompiledNode| {
+        let allowed = choice::allowed(node);
+        // A node with a disk stays where it is.
+        let new = !dir.node(&node.name).disk().exists();
+        new && allowed.len() > 1 && allowed.contains(&Engine::Kvm)
+    };
+    if !wanted.compiled.nodes.iter().any(open) {
+        return None;
+    }
+    let vmms = at_hand(home);
+    vmms.packages(Engine::Kvm).is_some_and(|packages| !packages.is_empty()).then_some(vmms)
 }
 
 fn one(

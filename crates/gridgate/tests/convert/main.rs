@@ -39,6 +39,7 @@ fn a_node_moves_to_another_vmm_and_back() {
     lab.chapter("a profile that names its VMM is not gone behind", || refused(&lab));
     lab.chapter("to QEMU, the profile too", || to_qemu(&lab, &before));
     lab.chapter("up finds nothing to do", || unchanged(&lab));
+    lab.chapter("KVM is tried once, for a node that could have it", || tried_once(&lab));
     lab.chapter("it installs itself there", || installs_itself(&lab));
     lab.chapter("and back", || back(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
@@ -92,6 +93,21 @@ fn unchanged(lab: &Lab) {
     let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
     assert_eq!(steps(&events), Vec::<String>::new());
     assert_eq!(vmm(lab), "qemu (tcg)");
+}
+
+/// QEMU is in the depot by now. What comes of it depends on the host.
+fn tried_once(lab: &Lab) {
+    let one = std::fs::read_to_string(lab.profile()).expect("the profile");
+    lab.write_profile(&format!("{one}\n[nodes.two]\nrole = \"plain\"\n"));
+    let kvm = std::path::Path::new("/dev/kvm").exists();
+    for expected in [usize::from(kvm), 0] {
+        let events = lab.events(&["--json", "up", "--plan", &lab.profile()]);
+        let probes = events.iter().filter(|event| event["started"]["stage"] == "probe");
+        assert_eq!(probes.count(), expected, "{events:?}");
+        let plan = serde_json::to_string(&events).expect("text");
+        assert!(!plan.contains("not tried yet"), "{plan}");
+    }
+    lab.write_profile(&one);
 }
 
 fn installs_itself(lab: &Lab) {
