@@ -1,7 +1,10 @@
-//! Debian package files: an `ar` archive of two tar archives, control data and files; deb(5).
+//! Debian package files: an `ar` archive of two tar archives, control data and files; deb(5). And the filter
+//! under which they are installed ([`quiet_sync`]).
 //!
 //! Depot and installer both unpack them, so that a node that installs itself gets what a role image has.
 //! Nothing here decides what a package is: its hash is checked by whoever opens it.
+
+pub mod quiet_sync;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

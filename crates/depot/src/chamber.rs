@@ -13,7 +13,6 @@
 
 mod inside;
 mod isolate;
-mod quiet_sync;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};

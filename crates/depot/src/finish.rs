@@ -186,12 +186,24 @@ fn parts(path: &Path) -> Vec<std::ffi::OsString> {
     path.components().rev().filter_map(part).collect()
 }
 
+/// Removes what is in a folder, which stays as it is.
+fn empty(folder: &Path) -> Result<(), DepotError> {
+    for entry in fs::read_dir(folder).map_err(DepotError::io("read", folder))? {
+        let path = entry.map_err(DepotError::io("read", folder))?.path();
+        if path.is_dir() && !path.is_symlink() {
+            remove_tree(&path)?;
+        } else {
+            fs::remove_file(&path).map_err(DepotError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 fn clean(root: &Path) -> Result<(), DepotError> {
     for folder in EMPTIED {
         let path = resolve(root, folder)?;
         if path.is_dir() {
-            remove_tree(&path)?;
-            fs::create_dir(&path).map_err(DepotError::io("make", &path))?;
+            empty(&path)?;
         }
     }
     let keys = resolve(root, "/etc/ssh")?;

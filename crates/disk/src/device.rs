@@ -12,6 +12,9 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
 use crate::error::io;
 use crate::layout::{ALIGNMENT, DataPartition, DiskPlan};
 use crate::table::{Partition, Table, random_guid};
@@ -72,6 +75,44 @@ pub fn partition(file: &File, path: &Path, plan: &DevicePlan) -> Result<Partitio
     Table::new(file, &wanted, path)?.write(file, path)?;
     file.sync_all().map_err(io("write to stable storage", path))?;
     Ok(Partitioned { partitions: wanted, written: true })
+}
+
+/// Gives back the space of everything on the disk image in `file` that an installation by `plan` will not keep,
+/// which then reads as zeros; for whoever has the disk as a file, since a machine can do it only in small pieces.
+/// The partition table stays. Gives the bytes that were given back; 0 also when the plan will be refused, or the
+/// file system cannot do it.
+pub fn give_back(file: &File, path: &Path, plan: &DevicePlan) -> Result<u64, DiskError> {
+    let size = size(file, path)?;
+    let wanted = plan.layout(size, path)?;
+    let present = read_partitions(file, path).unwrap_or_default();
+    if !serves(&present, &wanted, plan) && plan.check_kept(&present, &wanted, path).is_err() {
+        return Ok(0);
+    }
+    let kept = |one: &&Partition| one.name.starts_with(DATA_PREFIX) && !plan.is_wiped(&one.name);
+    let mut kept: Vec<_> =
+        present.iter().filter(kept).map(|one| (one.start, one.start + one.length)).collect();
+    kept.sort_unstable();
+    // The table stands in the first and in the last of these.
+    let end = size.saturating_sub(ALIGNMENT);
+    kept.push((end, size));
+    let mut from = ALIGNMENT;
+    let mut given = 0;
+    for (start, next) in kept {
+        if start > from {
+            match fallocate(
+                file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                from,
+                start - from,
+            ) {
+                Ok(()) => given += start - from,
+                Err(Errno::OPNOTSUPP) => return Ok(given),
+                Err(error) => return Err(io("give back space of", path)(error)),
+            }
+        }
+        from = from.max(next);
+    }
+    Ok(given)
 }
 
 /// Makes the partition in `file` of `length` bytes a swap space.
@@ -162,4 +203,64 @@ fn empty<'a>(
 /// Also of a block device, whose file has no length.
 fn size(mut file: &File, path: &Path) -> Result<u64, DiskError> {
     file.seek(SeekFrom::End(0)).map_err(io("ask for the size of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn plan(wipe: &[&str], size: u64) -> DevicePlan {
+        DevicePlan {
+            seed: MIB,
+            swap: 2 * MIB,
+            data: vec![DataPartition { name: "store".into(), size }],
+            wipe: wipe.iter().map(|name| (*name).to_owned()).collect(),
+            root_least: 4 * MIB,
+        }
+    }
+
+    /// A partitioned disk that is full of something.
+    fn full_disk() -> (File, Vec<Partition>) {
+        let disk = tempfile::tempfile().unwrap();
+        disk.set_len(32 * MIB).unwrap();
+        let made = partition(&disk, Path::new("disk"), &plan(&[], 8 * MIB)).unwrap();
+        for one in &made.partitions {
+            disk.write_all_at(&vec![7; one.length as usize], one.start).unwrap();
+        }
+        disk.sync_all().unwrap();
+        (disk, made.partitions)
+    }
+
+    fn is_empty(disk: &File, one: &Partition) -> bool {
+        let mut bytes = vec![1; one.length as usize];
+        disk.read_exact_at(&mut bytes, one.start).unwrap();
+        bytes.iter().all(|byte| *byte == 0)
+    }
+
+    #[test]
+    fn space_is_given_back_of_all_that_is_not_kept() {
+        for (wipe, kept) in [(&[][..], true), (&["store"], false)] {
+            let (disk, partitions) = full_disk();
+            let before = disk.metadata().unwrap().blocks();
+            let given = give_back(&disk, Path::new("disk"), &plan(wipe, 8 * MIB)).unwrap();
+            assert!(given >= 20 * MIB, "{given}");
+            assert!(disk.metadata().unwrap().blocks() < before);
+            for one in &partitions {
+                let is_kept = kept && one.name.starts_with(DATA_PREFIX);
+                assert_eq!(is_empty(&disk, one), !is_kept, "{}", one.name);
+            }
+            assert_eq!(read_partitions(&disk, Path::new("disk")), Some(partitions));
+        }
+    }
+
+    #[test]
+    fn of_a_disk_that_will_be_refused_nothing_is_given_back() {
+        let (disk, partitions) = full_disk();
+        assert_eq!(give_back(&disk, Path::new("disk"), &plan(&[], 10 * MIB)).unwrap(), 0);
+        assert!(partitions.iter().all(|one| !is_empty(&disk, one)));
+    }
 }

@@ -37,7 +37,7 @@ mod temporary;
 
 pub use clone::Method;
 pub use create::{Created, create};
-pub use device::{DevicePlan, Partitioned, make_swap, partition, read_partitions};
+pub use device::{DevicePlan, Partitioned, give_back, make_swap, partition, read_partitions};
 pub use error::DiskError;
 pub use layout::{DataPartition, DiskPlan};
 pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed, write_seed_archive};

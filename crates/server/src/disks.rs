@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use gridgate_depot::RoleImage;
-use gridgate_disk::{DataPartition, DiskPlan, SeedEntry, SeedSource};
+use gridgate_disk::{DataPartition, DevicePlan, DiskPlan, SeedEntry, SeedSource};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{Identity, PORT, SEED_AGENT, SEED_IDENTITY};
+use gridgate_protocol::install_api::DiskOrder;
 use gridgate_protocol::site_api::ErrorKind;
 use rustix::fs::{Gid, Uid};
 use sha2::{Digest, Sha256};
@@ -156,24 +157,56 @@ pub fn write_seed(
     Ok(())
 }
 
-/// Makes an empty disk for a node that installs itself, or keeps the one that is there; a smaller one becomes
-/// larger. Says which. Blocking.
-pub fn empty(dir: &NodeDir, node: &CompiledNode, uid: u32) -> Result<&'static str, Failure> {
+/// Makes an empty disk for a node that installs itself, or takes the one that is there; a smaller one becomes
+/// larger. With the order of a new installation, the space of what it will not keep is given back. Says what
+/// was done. Blocking.
+pub fn empty(
+    dir: &NodeDir,
+    node: &CompiledNode,
+    uid: u32,
+    order: Option<&DiskOrder>,
+) -> Result<String, Failure> {
     let path = dir.disk();
-    let fault = |e: std::io::Error| {
-        caused(ErrorKind::Host, format!("the disk {} could not be made", path.display()), &e)
+    let fault = |e: &dyn std::error::Error| {
+        caused(ErrorKind::Host, format!("the disk {} could not be made", path.display()), e)
     };
     if let Some(parent) = path.parent() {
-        private_dir(parent).map_err(fault)?;
+        private_dir(parent).map_err(|e| fault(&e))?;
     }
-    let said = if path.exists() { "kept as it is until the installer has looked" } else { "empty" };
-    let options = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = options.map_err(fault)?;
-    if file.metadata().map_err(fault)?.len() < node.disk {
-        file.set_len(node.disk).and_then(|()| file.sync_all()).map_err(fault)?;
+    let was_there = path.exists();
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(&path).map_err(|e| fault(&e))?;
+    if file.metadata().map_err(|e| fault(&e))?.len() < node.disk {
+        file.set_len(node.disk).and_then(|()| file.sync_all()).map_err(|e| fault(&e))?;
     }
+    let said = match order.filter(|_| was_there) {
+        None if was_there => "kept as it is".to_owned(),
+        None => "empty".to_owned(),
+        Some(order) => {
+            let given = gridgate_disk::give_back(&file, &path, &device_plan(order));
+            match given.map_err(|e| fault(&e))? {
+                0 => "kept as it is until the installer has looked".to_owned(),
+                given => format!("{} MiB of an earlier life given back", given >> 20),
+            }
+        }
+    };
     give(dir, uid)?;
     Ok(said)
+}
+
+fn device_plan(order: &DiskOrder) -> DevicePlan {
+    DevicePlan {
+        seed: order.seed,
+        swap: order.swap,
+        data: order
+            .data
+            .iter()
+            .map(|data| DataPartition { name: data.name.clone(), size: data.size })
+            .collect(),
+        wipe: order.data.iter().filter(|d| d.wipe).map(|d| d.name.clone()).collect(),
+        root_least: order.root_least,
+    }
 }
 
 /// Sees to it that the VMM's user owns the disk.

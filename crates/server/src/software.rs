@@ -100,6 +100,7 @@ fn packages(
         caused(ErrorKind::Host, "the packages could not be made ready", &e)
             .hint("what was fetched is kept: the same command goes on from there")
     })?;
+    let packed: u64 = ready.order.iter().map(|pin| pin.size).sum();
     let release = gridgate_depot::overlay_release(&request)
         .map_err(|e| caused(ErrorKind::Host, "the kernel's modules could not be read", &e))?;
     let (base, rest): (Vec<_>, Vec<_>) = ready.order.iter().partition(|pin| base.contains(pin));
@@ -114,7 +115,8 @@ fn packages(
         packages: locked(rest),
         recipe: Some(recipe(release)),
         image: None,
-        root_least: ready.unpacked + ready.unpacked / 8 + SPARE,
+        // While they are installed, the packages themselves are there too.
+        root_least: ready.unpacked + ready.unpacked / 8 + packed + SPARE,
     })
 }
 

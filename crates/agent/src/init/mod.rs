@@ -10,6 +10,7 @@
 mod command_line;
 mod devices;
 mod events;
+mod inside;
 mod modules;
 mod mounts;
 mod switch;
@@ -21,7 +22,9 @@ use std::time::Duration;
 pub(crate) use command_line::CommandLine;
 pub(crate) use devices::{Block, blocks};
 pub(crate) use events::Events;
+pub(crate) use inside::spawn as spawn_inside;
 pub(crate) use modules::Modules;
+pub(crate) use mounts::NEW_ROOT;
 
 use devices::RootName;
 use gridgate_protocol::install_api::INSTALL_ARGUMENT;
@@ -57,6 +60,12 @@ pub(crate) fn say(words: impl fmt::Display) {
 /// Runs as the machine's first process. It comes back only when it cannot go on; the exit code is then 1.
 #[must_use]
 pub fn init_main() -> i32 {
+    if std::process::id() != 1 {
+        let arguments: Vec<_> = std::env::args_os().collect();
+        if let Some(code) = inside::life(&arguments) {
+            return code;
+        }
+    }
     if std::process::id() != 1 || !mounts::root_is_in_memory() {
         say("/init is for the kernel to run, as process 1 in an initial RAM file system");
         return 1;

@@ -9,7 +9,7 @@ use gridgate_protocol::install_api::{
 
 use super::disk::Disk;
 use super::progress::Progress;
-use super::{again, clock, image, never, seed};
+use super::{again, clock, image, never, packages, seed};
 use crate::client::install::InstallClient;
 use crate::client::until_reachable;
 use crate::init::{CommandLine, Events, Modules};
@@ -92,14 +92,12 @@ fn install(
     let root = disk.root(Stage::FileSystems, events)?;
     match order.method {
         Method::Image => image::install(client, order, &root, progress)?,
-        Method::Packages => {
-            return Err(never(
-                Stage::FileSystems,
-                "this installer does not know the method `packages`",
-            ));
-        }
+        Method::Packages => packages::install(client, order, &root, progress)?,
     }
-    progress.begin(Stage::NodeConfiguration, "seed");
+    match progress.stage() {
+        Stage::NodeConfiguration => progress.doing("seed"),
+        _ => progress.begin(Stage::NodeConfiguration, "seed"),
+    }
     let part = disk.seed(events)?;
     seed::write(client, &part)?;
     progress.doing("flushing to the disk");

@@ -12,6 +12,7 @@ mod clock;
 mod course;
 mod disk;
 mod image;
+mod packages;
 mod progress;
 mod seed;
 

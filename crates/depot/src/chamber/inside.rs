@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &[OsString]) -> Result<i32, String> {
     enter(&plan).map_err(|(what, error)| format!("{what}: {error}"))?;
     // Both are conveniences for packages' scripts; neither is needed by dpkg or apt.
     let _ = rustix::system::sethostname(HOST_NAME.as_bytes());
-    super::quiet_sync::install().map_err(|e| format!("filter of system calls: {e}"))?;
+    gridgate_deb::quiet_sync::install().map_err(|e| format!("filter of system calls: {e}"))?;
     let (program, rest) = plan.command.split_first().ok_or("no command")?;
     let status = Command::new(program)
         .args(rest)

@@ -1,5 +1,5 @@
 //! A node installs itself in a real machine: from an empty disk, over an old one, with the daemon and the machine
-//! killed on the way, with damage in the depot. Needs root and the Debian archive. One story; the chapters are named in
+//! killed on the way, with damage in the depot, by either method. Needs root and the Debian archive. One story; the chapters are named in
 //! the output.
 
 #![allow(
@@ -13,6 +13,8 @@
 mod lab;
 #[path = "../real_site/traces.rs"]
 mod traces;
+
+mod methods;
 
 use std::fs;
 
@@ -29,6 +31,7 @@ prefix = "198.51.100.0/24"
 
 [roles.plain]
 extends = "base"
+packages = ["tree"]
 
 [nodes.one]
 role = "plain"
@@ -45,6 +48,8 @@ fn a_node_installs_itself() {
     lab.chapter("the daemon is killed: the machine goes on", || daemon_killed(&lab));
     lab.chapter("a second installation is refused; the machine is killed", || machine_killed(&lab));
     lab.chapter("a damaged piece is mended, a data partition survives", || over_an_old_disk(&lab));
+    lab.chapter("both methods end in the same system", || methods::same_system(&lab));
+    lab.chapter("a package whose script fails is named", || methods::failing_script(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 

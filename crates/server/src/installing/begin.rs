@@ -92,8 +92,9 @@ pub async fn new(
         clock: 0,
     };
     stop::node(site, name, stop::LIMIT, task).await?;
+    let disk = order.disk.clone();
     site.installations.open(order, software.installed, record)?;
-    launch_installer(site, wanted, name, &vmms, task).await
+    launch_installer(site, wanted, name, &vmms, Some(disk), task).await
 }
 
 /// The installer again, for the same installation.
@@ -119,7 +120,7 @@ pub async fn again(
             .hint(format!("`gridgate install {name}` without --resume begins anew")));
     }
     stop::node(site, name, stop::LIMIT, task).await?;
-    launch_installer(site, wanted, name, &vmms, task).await
+    launch_installer(site, wanted, name, &vmms, None, task).await
 }
 
 fn node<'a>(wanted: &'a Wanted, name: &str) -> Result<&'a CompiledNode, Failure> {
@@ -192,12 +193,13 @@ fn disk_order(node: &CompiledNode, wipe: &[String], root_least: u64) -> Result<D
     Err(small.hint(format!("nodes.{name}: disk = \"{} MiB\"", mib(needed))))
 }
 
-/// Starts the node's machine with the installer in it.
+/// Starts the node's machine with the installer in it; with the disk's order when the installation is new.
 async fn launch_installer(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     name: &str,
     vmms: &Vmms,
+    disk: Option<DiskOrder>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     services::open(site, wanted, Some(task)).await?;
@@ -209,7 +211,7 @@ async fn launch_installer(
         let node = node(&wanted, &owned)?;
         let dir = at.dir.node(&owned);
         let uid = wanted.uid(&owned);
-        let disk = disks::empty(&dir, node, uid)?;
+        let disk = disks::empty(&dir, node, uid, disk.as_ref())?;
         let token = at.installations.new_token(&owned)?;
         let identity = disks::identity(node, &wanted, &at.ca_certificate()?, token);
         let initramfs =

@@ -27,6 +27,9 @@ const STALLED_MS: u64 = 15_000;
 /// After this long without a word the wait is handed back to the person; the machine goes on.
 const PATIENCE_MS: u64 = 300_000;
 
+/// Lines of a failed program's output that are shown with the failure; the log has all that were kept.
+const SHOWN: usize = 12;
+
 /// What the machine is, for this wait.
 enum Machine {
     Runs { last_line: Option<String> },
@@ -99,7 +102,11 @@ fn failed(node: &str, record: &InstallRecord, why: &InstallFailure) -> Failure {
     let what =
         format!("{node} could not be installed; stage {}{package}: {}", why.stage.word(), why.what);
     let mut failed = failure(ErrorKind::Node, what);
-    failed.why.extend(why.output.lines().map(str::to_owned));
+    let lines: Vec<&str> = why.output.lines().collect();
+    let last = &lines[lines.len().saturating_sub(SHOWN)..];
+    if !last.is_empty() {
+        failed.why.push(format!("it said:\n{}", last.join("\n")));
+    }
     let log = format!("gridgate install-log {node} --number {}", record.number);
     failed.hint(if why.again {
         format!("`gridgate install {node} --resume` goes on at this stage; `{log}` shows all of it")

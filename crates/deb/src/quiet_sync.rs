@@ -1,9 +1,9 @@
 //! A filter of system calls that turns flushing to disk into nothing.
 //!
 //! dpkg flushes its database for every package, which takes longer than unpacking. A
-//! tree in a chamber is thrown away when its build is interrupted and flushed once
-//! when it is finished, so these flushes protect nothing. The filter affects the
-//! chamber's processes alone and changes no other call.
+//! tree that packages are installed into is thrown away when that is interrupted and
+//! flushed once when it is finished, so these flushes protect nothing. The filter affects
+//! the processes of the installation alone and changes no other call.
 
 use std::io;
 
@@ -25,8 +25,11 @@ const CALLS: [libc::c_long; 6] = [
     libc::SYS_sync_file_range,
 ];
 
-/// Installs the filter for this process and its children to come.
-pub(super) fn install() -> io::Result<()> {
+/// Installs the filter for this process, which must be root, and its children to come.
+///
+/// # Errors
+/// When the kernel has no such filters.
+pub fn install() -> io::Result<()> {
     let mut filter = program();
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(io::Error::other)?,

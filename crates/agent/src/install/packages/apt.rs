@@ -1,0 +1,148 @@
+//! dpkg and apt of the new root, as the depot uses them for role images: the base by dpkg, in the recipe's
+//! order, all others by apt from the files of the pool.
+
+use std::fs::{self, File};
+use std::io;
+
+use gridgate_deb::Deb;
+use gridgate_protocol::agent_api::LockedPackage;
+use gridgate_protocol::install_api::{InstallFailure, Order, Recipe, Stage};
+
+use super::chamber::Chamber;
+use super::pool::{FOLDER, Pool};
+use crate::install::again;
+use crate::install::progress::Progress;
+
+/// apt's settings; its lists and caches go with `/tmp`.
+const CONFIGURATION: &str = r#"
+Dir::Etc::sourcelist "/mnt/pool/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State::lists "/tmp/lists";
+Dir::Cache "/tmp/cache";
+Dir::Log "/tmp/log";
+Acquire::Languages "none";
+APT::Install-Recommends "false";
+APT::Install-Suggests "false";
+APT::Get::Assume-Yes "true";
+APT::Sandbox::User "root";
+Dpkg::Use-Pty "false";
+"#;
+
+/// Each file was checked by its hash when it came.
+const SOURCES: &str = "deb [trusted=yes] file:/mnt/pool ./\n";
+
+const INSTALL: &str = "mkdir -p /tmp/lists/partial /tmp/cache/archives/partial /tmp/log
+apt-get -q update
+apt-get -q --allow-downgrades install $(cat /mnt/pool/wanted)
+";
+
+/// Installs what was unpacked: first what everything takes for granted, then all others of the base.
+pub(super) fn base(
+    order: &Order,
+    recipe: &Recipe,
+    chamber: &Chamber,
+    pool: &Pool<'_>,
+    progress: &Progress,
+) -> Result<(), InstallFailure> {
+    let options = recipe.dpkg.join(" ");
+    let file = |package: &LockedPackage| {
+        let name =
+            pool.file(package).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        format!("{FOLDER}/{name}")
+    };
+    let position = |package: &LockedPackage| recipe.first.iter().position(|n| *n == package.name);
+    let mut first: Vec<_> = order.base.iter().filter(|p| position(p).is_some()).collect();
+    first.sort_by_key(|package| position(package));
+    let others = order.base.iter().filter(|package| position(package).is_none());
+    let list = |files: Vec<String>| files.join(" ");
+    let script = format!(
+        "{}\nfor deb in {}; do dpkg --force-depends {options} --install $deb; done\n\
+         dpkg --force-depends {options} --unpack {}\ndpkg {options} --configure --pending\n",
+        recipe.prepare,
+        list(first.into_iter().map(file).collect()),
+        list(others.map(file).collect()),
+    );
+    run(&script, chamber, Stage::Unpack, &mut |line| watch(line, progress))
+}
+
+/// Has apt install the rest of the closure, all of it and nothing else.
+pub(super) fn others(
+    order: &Order,
+    recipe: &Recipe,
+    chamber: &Chamber,
+    pool: &Pool<'_>,
+    progress: &Progress,
+) -> Result<(), InstallFailure> {
+    let fault = |e: io::Error| again(Stage::Unpack, format!("prepare the packages for apt: {e}"));
+    describe(order, recipe, pool).map_err(fault)?;
+    let is_new = |name: &str| order.packages.iter().any(|package| package.name == name);
+    let markers = recipe.markers.iter().filter(|(package, _)| is_new(package));
+    let markers: Vec<_> =
+        markers.map(|(_, path)| chamber.root().join(path.trim_start_matches('/'))).collect();
+    for marker in &markers {
+        let made = marker.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::write(marker, "")).map_err(fault)?;
+    }
+    let all = u32::try_from(order.packages.len()).unwrap_or(u32::MAX);
+    let (mut unpacked, mut configured) = (0, 0);
+    run(INSTALL, chamber, Stage::Unpack, &mut |line| {
+        if line.starts_with("Unpacking ") {
+            unpacked += 1;
+            progress.go_on(None, Some((unpacked, all)));
+        }
+        if line.starts_with("Setting up ") {
+            if unpacked == all && progress.stage() == Stage::Unpack {
+                progress.begin(Stage::Configure, "");
+            }
+            configured += 1;
+            if progress.stage() == Stage::Configure {
+                progress.go_on(None, Some((configured, all)));
+            }
+        }
+        watch(line, progress);
+    })
+    // It may have come to configure them.
+    .map_err(|failure| InstallFailure { stage: progress.stage(), ..failure })?;
+    for marker in &markers {
+        fs::remove_file(marker).map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Writes the index, the list of what is wanted, and the settings beside the packages.
+fn describe(order: &Order, recipe: &Recipe, pool: &Pool<'_>) -> io::Result<()> {
+    let (mut index, mut wanted) = (String::new(), String::new());
+    for package in &order.packages {
+        let control = File::open(pool.file(package)).and_then(Deb::new)?.control()?;
+        let LockedPackage { name, version, sha256, size, .. } = package;
+        index += &format!("{control}Filename: ./{sha256}.deb\nSize: {size}\nSHA256: {sha256}\n\n");
+        wanted += &format!("{name}={version}\n");
+    }
+    let options: String = recipe.dpkg.iter().map(|option| format!("\"{option}\"; ")).collect();
+    let configuration = format!("{CONFIGURATION}Dpkg::Options {{ {options}}};\n");
+    let texts = [
+        ("Packages", index.as_str()),
+        ("wanted", &wanted),
+        ("sources.list", SOURCES),
+        ("apt.conf", &configuration),
+    ];
+    texts.iter().try_for_each(|(name, text)| fs::write(pool.folder().join(name), text))
+}
+
+fn run(
+    script: &str,
+    chamber: &Chamber,
+    stage: Stage,
+    seen: &mut dyn FnMut(&str),
+) -> Result<(), InstallFailure> {
+    let environment = [("APT_CONFIG", "/mnt/pool/apt.conf")];
+    chamber.run(&["/bin/sh", "-e", "-c", script], &environment, stage, seen)
+}
+
+/// What dpkg does just now, in its words.
+fn watch(line: &str, progress: &Progress) {
+    let is_news = ["Unpacking ", "Setting up ", "Processing triggers for "];
+    if is_news.iter().any(|beginning| line.starts_with(beginning)) {
+        progress.doing(line.trim_end_matches(" ...").to_owned());
+    }
+}

@@ -1,0 +1,136 @@
+//! Image against packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::lab::{self, Lab};
+
+/// What a node has: kind, mode, owner, group, path and target of everything; every file's hash; packages; services.
+const INVENTORY: &str = r#"
+cd /
+all() {
+    find . -xdev \( -path ./srv/store -o -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./tmp \) \
+        -prune -o "$@"
+}
+export LC_ALL=C
+all -printf 'entry %p %y %m %u %g %l\n' | sort
+all -type f -print0 | xargs -0 sha256sum | sed 's/^\([0-9a-f]*\)  \(.*\)/content \2 \1/' | sort
+dpkg-query -W -f 'package ${Package} ${Version} ${Architecture} ${Status}\n' | sort
+systemctl list-units --plain --no-legend --no-pager --full --type=service,socket,timer,mount |
+    awk '{ print "unit", $1, $2, $3, $4 }' | sort
+"#;
+
+/// What differs by nature between two installations, also of one method: paths, or their beginnings where they
+/// end in `/`. Told in docs/install-server.md.
+const BY_NATURE: [&str; 5] = [
+    // The machine's identity, made at its first boot.
+    "./etc/machine-id",
+    "./var/lib/dbus/machine-id",
+    // Its keys, made at its first boot.
+    "./etc/ssh/ssh_host_",
+    // What it has written down since, in a folder named after its identity.
+    "./var/log/journal/",
+    "./var/lib/systemd/random-seed",
+];
+
+/// Writes the inventory where a reinstall leaves it.
+fn take_stock(lab: &Lab, name: &str) {
+    let script = format!("( {INVENTORY} ) >/srv/store/{name}");
+    lab.text(&["exec", "one", "--", "sh", "-ec", &script]);
+}
+
+pub fn same_system(lab: &Lab) {
+    take_stock(lab, "image");
+    let events = lab.events(&["--json", "install", "one", "--method", "packages"]);
+    let status = &lab::done(&events)["status"];
+    assert_eq!(lab::node(status, "one")["state"], "running");
+    let record = crate::last(lab);
+    assert_eq!((&record["method"], &record["outcome"]), (&"packages".into(), &"done".into()));
+    let stages = [
+        "start",
+        "partition",
+        "file_systems",
+        "fetch",
+        "unpack",
+        "configure",
+        "node_configuration",
+        "boot",
+        "services",
+    ];
+    assert_eq!(crate::ended(&record), stages);
+    take_stock(lab, "packages");
+    let counted = "wc -l </srv/store/image; grep -c ^package /srv/store/image";
+    let counted = lab.text(&["exec", "one", "--", "sh", "-c", counted]);
+    let counted: Vec<u32> = counted.lines().map(|n| n.trim().parse().expect("a number")).collect();
+    assert!(counted[0] > 5000 && counted[1] > 100, "the inventory has everything: {counted:?}");
+    let compare = "diff --label image --label packages -U0 /srv/store/image /srv/store/packages";
+    let difference = lab.run(&["exec", "one", "--", "sh", "-c", compare]);
+    let text = String::from_utf8_lossy(&difference.stdout).into_owned();
+    let other: Vec<&str> = text.lines().filter(|line| !is_by_nature(line)).collect();
+    assert!(other.is_empty(), "not the same system:\n{}", other.join("\n"));
+    assert!(text.contains("./etc/machine-id"), "each node has its own identity:\n{text}");
+}
+
+/// Whether a line of the difference is about something that differs by nature, or about none.
+fn is_by_nature(line: &str) -> bool {
+    let Some(said) = line.strip_prefix(['-', '+']) else { return line.starts_with("@@") };
+    let path = said.split(' ').nth(1).unwrap_or_default();
+    said.starts_with("-- image")
+        || said.starts_with("++ packages")
+        || BY_NATURE.iter().any(|known| path.starts_with(known))
+}
+
+/// A package of the lock with a script that fails, put into the depot under its own hash.
+pub fn failing_script(lab: &Lab) {
+    let home = lab.home.path();
+    let lock = home.join(format!("sites/{}/site.lock", lab.site));
+    let text = fs::read_to_string(&lock).expect("the lock");
+    let entry = text.split("[[package]]").find(|one| one.contains("name = \"tree\""));
+    let entry = entry.expect("the package is locked");
+    let field = |name: &str| {
+        let line = entry.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+        line.expect("a field").trim_matches('"').to_owned()
+    };
+    let stored = |sha256: &str| home.join(format!("depot/packages/{}/{sha256}.deb", &sha256[..2]));
+    let broken = broken_package(&stored(&field("sha256")), home);
+    let bytes = fs::read(&broken).expect("the package");
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    fs::create_dir_all(stored(&sha256).parent().expect("a folder")).expect("the folder");
+    fs::rename(&broken, stored(&sha256)).expect("the package is stored");
+    let changed = entry
+        .replace(&field("sha256"), &sha256)
+        .replace(&format!("size = {}", field("size")), &format!("size = {}", bytes.len()));
+    fs::write(&lock, text.replace(entry, &changed)).expect("the lock is written");
+
+    let output = lab.run(&["install", "one", "--method", "packages"]);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("the package tree could not be installed"), "{said}");
+    let record = crate::last(lab);
+    let failure = &record["outcome"]["failed"];
+    assert_eq!((&failure["package"], &failure["stage"]), (&"tree".into(), &"configure".into()));
+    let log = lab.text(&["install-log", "one"]);
+    assert!(log.contains("no leaves today"), "the script's own words are kept: {log}");
+}
+
+/// The package at `path` with a script that fails when it is configured.
+fn broken_package(path: &Path, folder: &Path) -> PathBuf {
+    let tree = folder.join("broken");
+    let deb = folder.join("broken.deb");
+    let run = |arguments: &[&str]| {
+        let status = Command::new("dpkg-deb").args(arguments).status().expect("dpkg-deb starts");
+        assert!(status.success(), "dpkg-deb {arguments:?}");
+    };
+    run(&["--raw-extract", &path.display().to_string(), &tree.display().to_string()]);
+    let script = tree.join("DEBIAN/postinst");
+    fs::write(&script, "#!/bin/sh\necho no leaves today >&2\nexit 3\n").expect("the script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&script, mode).expect("its mode");
+    run(&["--build", &tree.display().to_string(), &deb.display().to_string()]);
+    fs::remove_dir_all(&tree).expect("the tree goes");
+    deb
+}
