@@ -5,6 +5,7 @@
 //! Nothing here decides what a package is: its hash is checked by whoever opens it.
 
 pub mod quiet_sync;
+pub mod unpacker;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -70,9 +71,7 @@ impl Deb {
     /// # Errors
     /// When the package is damaged, a path leaves the root, or something cannot be written.
     pub fn unpack(&self, root: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<()> {
-        let data = self.member("data.tar")?;
-        let (_, reader) = open(&self.file, data)?;
-        let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, reader));
+        let mut archive = tar::Archive::new(self.data()?);
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(true);
         archive.set_overwrite(true);
@@ -94,10 +93,20 @@ impl Deb {
     /// # Errors
     /// When the package is damaged.
     pub fn control(&self) -> io::Result<String> {
-        let (_, mut reader) = open(&self.file, self.member("control.tar")?)?;
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes)?;
+        self.control_archive()?.read_to_end(&mut bytes)?;
         control_of(&bytes)
+    }
+
+    /// The archive of its files, unpacked from its compression.
+    fn data(&self) -> io::Result<impl Read + '_> {
+        let (_, reader) = open(&self.file, self.member("data.tar")?)?;
+        Ok(io::BufReader::with_capacity(1 << 20, reader))
+    }
+
+    /// The archive of what it says of itself, unpacked from its compression.
+    fn control_archive(&self) -> io::Result<impl Read + '_> {
+        Ok(open(&self.file, self.member("control.tar")?)?.1)
     }
 
     fn member(&self, name: &str) -> io::Result<&Member> {

@@ -48,8 +48,8 @@ fn a_node_installs_itself() {
     lab.chapter("the daemon is killed: the machine goes on", || daemon_killed(&lab));
     lab.chapter("a second installation is refused; the machine is killed", || machine_killed(&lab));
     lab.chapter("a damaged piece is mended, a data partition survives", || over_an_old_disk(&lab));
-    lab.chapter("both methods end in the same system", || methods::same_system(&lab));
     lab.chapter("a package whose script fails is named", || methods::failing_script(&lab));
+    lab.chapter("both methods end in the same system", || methods::same_system(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 

@@ -36,9 +36,9 @@ apt-get -q update
 apt-get -q --allow-downgrades install $(cat /mnt/pool/wanted)
 ";
 
-/// Installs what was unpacked: first what everything takes for granted, then all others of the base.
+/// Has dpkg unpack what was left to it, first what everything takes for granted, and configure the base.
 pub(super) fn base(
-    order: &Order,
+    left: &[&LockedPackage],
     recipe: &Recipe,
     chamber: &Chamber,
     pool: &Pool<'_>,
@@ -46,35 +46,37 @@ pub(super) fn base(
 ) -> Result<(), InstallFailure> {
     let options = recipe.dpkg.join(" ");
     let file = |package: &LockedPackage| {
-        let name =
-            pool.file(package).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        format!("{FOLDER}/{name}")
+        let path = pool.file(package);
+        format!(" {FOLDER}/{}", path.file_name().unwrap_or_default().to_string_lossy())
     };
-    let position = |package: &LockedPackage| recipe.first.iter().position(|n| *n == package.name);
-    let mut first: Vec<_> = order.base.iter().filter(|p| position(p).is_some()).collect();
-    first.sort_by_key(|package| position(package));
-    let others = order.base.iter().filter(|package| position(package).is_none());
-    let list = |files: Vec<String>| files.join(" ");
-    let script = format!(
-        "{}\nfor deb in {}; do dpkg --force-depends {options} --install $deb; done\n\
-         dpkg --force-depends {options} --unpack {}\ndpkg {options} --configure --pending\n",
-        recipe.prepare,
-        list(first.into_iter().map(file).collect()),
-        list(others.map(file).collect()),
-    );
+    let is_first = |package: &&&LockedPackage| recipe.first.contains(&package.name);
+    let mut script = recipe.prepare.clone();
+    for name in &recipe.first {
+        script += &match left.iter().find(|package| package.name == *name) {
+            Some(package) => format!("dpkg --force-depends {options} --install{}\n", file(package)),
+            None => format!("dpkg --force-depends {options} --configure {name}\n"),
+        };
+    }
+    let others: String = left.iter().filter(|p| !is_first(p)).map(|p| file(p)).collect();
+    if !others.is_empty() {
+        script += &format!("dpkg --force-depends {options} --unpack{others}\n");
+    }
+    script += &format!("dpkg {options} --configure --pending\n");
+    progress.doing("the base's own scripts");
     run(&script, chamber, Stage::Unpack, &mut |line| watch(line, progress))
 }
 
-/// Has apt install the rest of the closure, all of it and nothing else.
+/// Has apt bring all of the closure to its end, and nothing else: it unpacks what is left, and configures.
 pub(super) fn others(
     order: &Order,
+    left: &[&LockedPackage],
     recipe: &Recipe,
     chamber: &Chamber,
     pool: &Pool<'_>,
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
     let fault = |e: io::Error| again(Stage::Unpack, format!("prepare the packages for apt: {e}"));
-    describe(order, recipe, pool).map_err(fault)?;
+    describe(order, left, recipe, pool).map_err(fault)?;
     let is_new = |name: &str| order.packages.iter().any(|package| package.name == name);
     let markers = recipe.markers.iter().filter(|(package, _)| is_new(package));
     let markers: Vec<_> =
@@ -83,8 +85,10 @@ pub(super) fn others(
         let made = marker.parent().map_or(Ok(()), fs::create_dir_all);
         made.and_then(|()| fs::write(marker, "")).map_err(fault)?;
     }
-    let all = u32::try_from(order.packages.len()).unwrap_or(u32::MAX);
-    let (mut unpacked, mut configured) = (0, 0);
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let all = count(order.base.len() + order.packages.len());
+    let mut unpacked = all - count(left.len());
+    let mut configured = count(order.base.len());
     run(INSTALL, chamber, Stage::Unpack, &mut |line| {
         if line.starts_with("Unpacking ") {
             unpacked += 1;
@@ -110,14 +114,20 @@ pub(super) fn others(
 }
 
 /// Writes the index, the list of what is wanted, and the settings beside the packages.
-fn describe(order: &Order, recipe: &Recipe, pool: &Pool<'_>) -> io::Result<()> {
-    let (mut index, mut wanted) = (String::new(), String::new());
-    for package in &order.packages {
+fn describe(
+    order: &Order,
+    left: &[&LockedPackage],
+    recipe: &Recipe,
+    pool: &Pool<'_>,
+) -> io::Result<()> {
+    let mut index = String::new();
+    for package in left {
         let control = File::open(pool.file(package)).and_then(Deb::new)?.control()?;
-        let LockedPackage { name, version, sha256, size, .. } = package;
+        let LockedPackage { sha256, size, .. } = package;
         index += &format!("{control}Filename: ./{sha256}.deb\nSize: {size}\nSHA256: {sha256}\n\n");
-        wanted += &format!("{name}={version}\n");
     }
+    let wanted = |package: &LockedPackage| format!("{}={}\n", package.name, package.version);
+    let wanted: String = order.packages.iter().map(wanted).collect();
     let options: String = recipe.dpkg.iter().map(|option| format!("\"{option}\"; ")).collect();
     let configuration = format!("{CONFIGURATION}Dpkg::Options {{ {options}}};\n");
     let texts = [

@@ -1,23 +1,25 @@
-//! Method packages: Debian packages, fetched while others are unpacked, installed by the node's own dpkg and apt
-//! in the order and by the recipe that role images are made by, so that both methods end in the same system.
+//! Method packages: Debian packages, unpacked as they come and configured by the node's own dpkg and apt, in the order
+//! and by the recipe that role images are made by, so that both methods end in the same system.
 //!
 //! ```text
-//! mke2fs ─ mount ─┬─ fetch: base ─▶ all others ─────────────────────────┐ (a thread)
-//!                 └─ unpack base ─ prepare ─ first packages ─ base ─ wait ┴─ apt: all others ─ overlay ─ finish
+//! mke2fs ─ mount ─┬─ fetch: base ─▶ all others ──────────────────────────────────┐ (a thread)
+//!                 └─ unpack base ─ prepare ─ configure base ─ unpack all others ─┴─ configure them ─ overlay ─ finish
 //! ```
+//! Most packages are unpacked here, in this one process: in a paravirtual machine the programs that dpkg starts for
+//! each would take most of the time. What is more than files is left to dpkg ([`gridgate_deb::unpacker`]).
 //! Flushes of the file system are left out until the end: a cut-short installation begins again here anyway.
 
 mod apt;
 mod chamber;
 mod output;
 mod pool;
+mod unpacking;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use gridgate_deb::Deb;
 use gridgate_protocol::install_api::{InstallFailure, Order, Recipe, Stage};
 
 use super::disk::Part;
@@ -26,6 +28,7 @@ use super::{again, never};
 use crate::client::install::InstallClient;
 use chamber::Chamber;
 use pool::Pool;
+use unpacking::Unpacking;
 
 /// Installs all packages onto the root's partition.
 pub(super) fn install(
@@ -97,35 +100,15 @@ fn install_all(
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
     pool.wait_for(0, Stage::Fetch)?;
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let all = count(order.base.len() + order.packages.len());
     progress.begin(Stage::Unpack, "the base");
-    for (number, package) in order.base.iter().enumerate() {
-        pool.wait_for(number, Stage::Unpack)?;
-        progress.doing(format!("unpacking {}", package.name));
-        File::open(pool.file(package))
-            .and_then(Deb::new)
-            .and_then(|deb| deb.unpack(chamber.root(), &|path| is_kept(path, recipe)))
-            .map_err(|e| again(Stage::Unpack, format!("unpack {}: {e}", package.name)))?;
-        progress.go_on(None, Some((count(number + 1), all)));
-        progress.check()?;
-    }
-    apt::base(order, recipe, chamber, pool, progress)?;
-    if !order.packages.is_empty() {
-        pool.wait_for(order.base.len() + order.packages.len() - 1, Stage::Unpack)?;
-        apt::others(order, recipe, chamber, pool, progress)?;
-    }
+    let unpacking = Unpacking { chamber, pool, progress };
+    let base = unpacking.base(order, recipe)?;
+    apt::base(&base, recipe, chamber, pool, progress)?;
+    let others = unpacking.others(order)?;
+    apt::others(order, &others, recipe, chamber, pool, progress)?;
     pool.remove()
         .map_err(|e| again(Stage::Configure, format!("remove the packages' files: {e}")))?;
     finish(client, recipe, chamber, progress)
-}
-
-/// Whether a package's path (relative, `./usr/…`) is unpacked.
-fn is_kept(path: &Path, recipe: &Recipe) -> bool {
-    let path = path.strip_prefix(".").unwrap_or(path);
-    let Some(text) = path.to_str() else { return true };
-    !recipe.left_out.iter().any(|folder| text.starts_with(folder.as_str()))
-        || recipe.kept.iter().any(|end| text.ends_with(end.as_str()))
 }
 
 fn finish(
@@ -143,21 +126,4 @@ fn finish(
     chamber.run(&script, &[("RELEASE", &recipe.release)], stage, &mut |_| {})?;
     let json = serde_json::to_vec(recipe).map_err(|e| never(stage, e))?;
     chamber.feed("finish", &mut json.as_slice(), stage)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_out_is_told_by_the_recipe() {
-        let recipe = Recipe {
-            left_out: vec!["usr/share/doc/".into()],
-            kept: vec!["/copyright".into()],
-            ..Recipe::default()
-        };
-        let kept = |path: &str| is_kept(Path::new(path), &recipe);
-        assert!(kept("./usr/bin/ls") && kept("./usr/share/doc/bash/copyright"));
-        assert!(!kept("./usr/share/doc/bash/README"));
-    }
 }
