@@ -8,7 +8,7 @@ pub mod quiet_sync;
 pub mod unpacker;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
 const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
@@ -41,29 +41,6 @@ impl Deb {
     pub fn new(mut file: File) -> io::Result<Deb> {
         let members = members(&mut file)?;
         Ok(Deb { file, members })
-    }
-
-    /// Writes the same package with its parts unpacked from their compression, so that dpkg need not do it
-    /// (several times, one package after the other). Gives the control paragraph, ending with a line end.
-    ///
-    /// # Errors
-    /// When the package is damaged, or `new` cannot be written.
-    pub fn flatten(&self, new: &mut (impl Write + Seek)) -> io::Result<String> {
-        new.write_all(AR_MAGIC)?;
-        let mut control = String::new();
-        for member in &self.members {
-            let (name, mut reader) = open(&self.file, member)?;
-            if name == "control.tar" {
-                let mut bytes = Vec::new();
-                reader.read_to_end(&mut bytes)?;
-                control = control_of(&bytes)?;
-                add(new, name, &mut bytes.as_slice())?;
-            } else {
-                add(new, name, &mut reader)?;
-            }
-        }
-        new.flush()?;
-        if control.is_empty() { Err(malformed("it has no control paragraph")) } else { Ok(control) }
     }
 
     /// Unpacks its files below `root`, but for those that `wanted` refuses.
@@ -181,21 +158,6 @@ fn open<'a>(file: &'a File, member: &Member) -> io::Result<(&'static str, Box<dy
     Ok((stem, reader))
 }
 
-fn add<W: Write + Seek>(new: &mut W, name: &str, content: &mut dyn Read) -> io::Result<()> {
-    let header_at = new.stream_position()?;
-    new.write_all(&[b' '; AR_HEADER])?;
-    let size = io::copy(content, new)?;
-    if size % 2 == 1 {
-        new.write_all(b"\n")?;
-    }
-    let end = new.stream_position()?;
-    new.seek(SeekFrom::Start(header_at))?;
-    let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, "100644");
-    new.write_all(header.as_bytes())?;
-    new.seek(SeekFrom::Start(end))?;
-    Ok(())
-}
-
 fn control_of(tar: &[u8]) -> io::Result<String> {
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
@@ -210,6 +172,8 @@ fn control_of(tar: &[u8]) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use crate::archive::ARCHITECTURE;
 use crate::chamber::{Access, Chamber, ChamberError};
-use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::files;
+use crate::install::shown;
+use crate::larder::Larder;
+use crate::lock::PinnedPackage;
 
 /// Folders of a Debian root that are links into `/usr`.
 const MERGED: [&str; 3] = ["bin", "lib", "sbin"];
@@ -125,36 +127,32 @@ pub(crate) fn prepare(root: &Path) -> Result<(), DepotError> {
     Ok(())
 }
 
-/// Has dpkg install, inside the root, what was unpacked there: first what everything
-/// takes for granted, then all others unpacked and configured.
+/// Has dpkg bring the unpacked base to its end: it unpacks what was left to it, first what everything takes for
+/// granted, and configures all.
 pub(crate) fn configure(
     program: &Path,
     root: &Path,
-    debs: &Path,
-    flats: &[(&str, &Flat)],
+    larder: &Larder<'_>,
+    left: &[&PinnedPackage],
 ) -> Result<(), DepotError> {
-    let file = |flat: &Flat| {
-        let name = flat.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("/mnt/pool/{name}")
-    };
-    let (first, others): (Vec<_>, Vec<_>) =
-        flats.iter().copied().partition(|(name, _)| FIRST.contains(name));
-    let list = |flats: &[(&str, &Flat)]| {
-        flats.iter().map(|(_, flat)| file(flat)).collect::<Vec<_>>().join(" ")
-    };
-    let mut first = first;
-    first.sort_by_key(|(name, _)| FIRST.iter().position(|f| f == name));
-    let script = format!(
-        "{PREPARE}for deb in {}; do dpkg --force-depends --force-unsafe-io --install $deb; done\n\
-         dpkg --force-depends --force-unsafe-io --unpack {}\n\
-         dpkg --force-unsafe-io --configure --pending\n",
-        list(&first),
-        list(&others),
-    );
-    let chamber = Chamber::new(program, root, Access::Write).bind(debs, "pool", Access::ReadOnly);
+    const DPKG: &str = "dpkg --force-unsafe-io";
+    let mut script = PREPARE.to_owned();
+    for name in FIRST {
+        script += &match left.iter().find(|pin| pin.name == name) {
+            Some(pin) => format!("{DPKG} --force-depends --install {}\n", shown(larder, pin)),
+            None => format!("{DPKG} --force-depends --configure {name}\n"),
+        };
+    }
+    let others = left.iter().filter(|pin| !FIRST.contains(&pin.name.as_str()));
+    let files: String = others.map(|pin| format!(" {}", shown(larder, pin))).collect();
+    if !files.is_empty() {
+        script += &format!("{DPKG} --force-depends --unpack{files}\n");
+    }
+    script += &format!("{DPKG} --configure --pending\n");
+    let chamber = Chamber::new(program, root, Access::Write);
+    let chamber = chamber.bind(&larder.packages(), "pool", Access::ReadOnly);
     let failed = |source: ChamberError| DepotError::Chamber { subject: "base".to_owned(), source };
-    chamber.script(&script).map_err(failed)?;
-    Ok(())
+    chamber.script(&script).map(drop).map_err(failed)
 }
 
 fn write(root: &Path, path: &str, text: &str) -> Result<(), DepotError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! index ─→ base packages ─unpacked─┬─configure──────────→ base root ─copy→ common root ─copy→ role roots ─→ images
-//!                                  └─resolve─→ role packages (downloaded, uncompressed) ┘        (one per core)
+//!                                  └─resolve─→ role packages (downloaded, checked) ┘        (one per core)
 //! ```
 //!
 //! Roots and images are made below the run's temporary folder and moved to final
@@ -14,6 +14,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use gridgate_deb::Deb;
+use gridgate_deb::unpacker::Conffiles;
+
 use crate::apt::Resolver;
 use crate::archive::fetch::Fetcher;
 use crate::archive::index::Index;
@@ -24,7 +27,7 @@ use crate::error::DepotError;
 use crate::ext4::IMAGE_FILE;
 use crate::image::{Built, RoleImage, RoleImageRequest};
 use crate::inputs::{self, Record};
-use crate::install::{Install, Way, discard};
+use crate::install::{Install, Way};
 use crate::larder::{CONNECTIONS, Closing, Larder};
 use crate::lock::{Lock, LockError, PinnedPackage, RoleLock, sorted};
 use crate::mirrors::Mirrors;
@@ -34,6 +37,7 @@ use crate::role::RoleBuild;
 use crate::roots::{self, Root};
 use crate::stage::Timer;
 use crate::store::{ScratchIn, Store, Work, remove_tree};
+use crate::unpack::Unpacking;
 use crate::{base, files, seal, tree};
 
 /// The Debian release that images are made of.
@@ -111,9 +115,7 @@ impl Run<'_> {
         orders: &mut [Order<'_>],
     ) -> Result<Built, DepotError> {
         let fetcher = Fetcher::new(self.mirrors, CONNECTIONS)?;
-        let dir = work.dir().join("flat");
-        files::make_dir(&dir)?;
-        let larder = Larder::new(self.store, &fetcher, &dir, self.progress);
+        let larder = Larder::new(self.store, &fetcher, work.dir(), self.progress);
         std::thread::scope(|scope| {
             for _ in 0..CONNECTIONS {
                 scope.spawn(|| larder.download_loop());
@@ -163,7 +165,7 @@ impl Run<'_> {
         let index = self.index(fetcher, orders)?;
         let base_pins = self.base_pins(index.as_ref())?;
         for pins in orders.iter().filter_map(|order| order.pins.as_ref()) {
-            larder.want(pins.iter().filter(|pin| !base_pins.contains(pin)), None)?;
+            larder.want(pins.iter().filter(|pin| !base_pins.contains(pin)), false)?;
         }
         let mut known = roots::kept(self.store)?;
         let mut new = Vec::new();
@@ -250,19 +252,21 @@ impl Run<'_> {
         base::prepare(&tree)?;
         let detail = format!("{} packages", pins.len());
         let timer = Timer::start(self.progress, "base", Stage::Unpack, detail);
-        larder.want(&pins, Some(&tree))?;
-        let flats = larder.wait(&pins)?;
+        larder.want(&pins, true)?;
+        let left = |deb: &Deb| deb.unpack(&tree, &base::is_kept);
+        let conffiles = Conffiles::Live;
+        let left = Unpacking { larder, root: &tree, conffiles, left: &left }.run(&pins)?;
         timer.finish(self.progress);
-        let status: String = flats
+        let controls = larder.controls(&pins)?;
+        let status: String = controls
             .iter()
-            .map(|flat| format!("{}Status: install ok installed\n\n", flat.control))
+            .map(|control| format!("{control}Status: install ok installed\n\n"))
             .collect();
-        let named: Vec<_> = pins.iter().map(|pin| pin.name.as_str()).zip(&flats).collect();
-        let debs = work.dir().join("flat");
+        let left: Vec<_> = pins.iter().filter(|pin| left.contains(&pin.name)).collect();
         let configured = std::thread::scope(|scope| {
             let configure = scope.spawn(|| {
                 let timer = Timer::start(self.progress, "base", Stage::Configure, String::new());
-                base::configure(self.program, &tree, &debs, &named)?;
+                base::configure(self.program, &tree, larder, &left)?;
                 timer.finish(self.progress);
                 Ok(())
             });
@@ -272,7 +276,6 @@ impl Run<'_> {
         });
         configured?;
         common::verify("base", &tree, &pins)?;
-        discard(&flats)?;
         Root::keep(self.store, &tree, pins)
     }
 
@@ -307,7 +310,7 @@ impl Run<'_> {
             |order: &&Order<'_>| self.wanted == Wanted::Images && self.cached(order).is_none();
         for order in orders.iter().filter(build) {
             let pins = order.pins.iter().flatten();
-            larder.want(pins.filter(|pin| !base.contains(pin)), None)?;
+            larder.want(pins.filter(|pin| !base.contains(pin)), false)?;
         }
         Ok(())
     }
@@ -343,9 +346,8 @@ impl Run<'_> {
         let detail = format!("{} packages", added.len());
         let timer = Timer::start(self.progress, "common", Stage::Install, detail);
         let (program, pool) = (self.program, &work.dir().join("pool-common"));
-        // Every role to be built starts from this root or a larger one.
-        let (way, last) = (self.way, true);
-        Install { program, subject: "common", root: &tree, pool, larder, way, last }.run(&added)?;
+        let way = self.way;
+        Install { program, subject: "common", root: &tree, pool, larder, way }.run(&added)?;
         common::verify("common", &tree, &packages)?;
         timer.finish(self.progress);
         Root::keep(self.store, &tree, packages).map(Some)

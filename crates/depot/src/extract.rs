@@ -141,18 +141,15 @@ impl Extract<'_> {
     /// `usr/bin/x`) below `root`, checking each package against its pin.
     pub(crate) fn unpack(
         &self,
-        work: &Work,
         pins: &[PinnedPackage],
         root: &Path,
         wanted: &dyn Fn(&Path) -> bool,
     ) -> Result<(), DepotError> {
         let wanted = |path: &Path| wanted(path.strip_prefix(".").unwrap_or(path));
         for pin in pins {
-            let flat = work.dir().join(format!("{}.deb", pin.sha256));
-            deb::check(pin, &self.store.path(&pin.sha256))?;
-            deb::flatten(pin, &self.store.path(&pin.sha256), &flat)?;
-            deb::unpack(pin, &flat, root, &wanted)?;
-            fs::remove_file(&flat).map_err(DepotError::io("remove", &flat))?;
+            let stored = self.store.path(&pin.sha256);
+            deb::check(pin, &stored)?;
+            deb::unpack(pin, &stored, root, &wanted)?;
         }
         Ok(())
     }

@@ -1,17 +1,19 @@
-//! Installs packages into a root with dpkg, while the last of them are still being uncompressed.
+//! Installs packages into a root.
 //!
 //! ```text
-//! order ─→ unpack the first ─→ … (configure what the next need for unpacking) … ─→ unpack the last ─→ configure all
-//!            └ as many as are ready ┘
+//! unpack, on all cores ─→ [what is left to dpkg: unpack ─→ configure what the next need for unpacking] … ─→ configure all
 //! ```
 //!
-//! dpkg does all of it, as it does it for apt: apt is only asked where the order cannot be told.
+//! dpkg does all of it but for unpacking what is files only, and does it as it does it for apt: apt is only asked
+//! where the order cannot be told.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use gridgate_deb::unpacker::Conffiles;
 
 use crate::apt;
 use crate::chamber::{Access, Chamber, ChamberError};
-use crate::deb::Flat;
 use crate::error::DepotError;
 use crate::files;
 use crate::larder::Larder;
@@ -19,9 +21,7 @@ use crate::late;
 use crate::lock::PinnedPackage;
 use crate::order::{Set, Step};
 use crate::store::remove_tree;
-
-/// dpkg is started for at least so many packages: each start reads its database.
-const AT_LEAST: usize = 48;
+use crate::unpack::Unpacking;
 
 /// dpkg's options, as in apt's settings.
 const OPTIONS: &str = "--force-unsafe-io --force-confold";
@@ -36,8 +36,6 @@ pub(crate) struct Install<'a> {
     pub(crate) pool: &'a Path,
     pub(crate) larder: &'a Larder<'a>,
     pub(crate) way: Way,
-    /// Whether no other root to come needs these packages uncompressed.
-    pub(crate) last: bool,
 }
 
 /// How packages are installed.
@@ -69,10 +67,11 @@ impl Install<'_> {
     }
 
     fn follow(&self, order: &[PinnedPackage], steps: &[Step]) -> Result<(), DepotError> {
-        self.larder.prefer(order);
+        let (larder, root, conffiles) = (self.larder, self.root, Conffiles::Beside);
+        let left = Unpacking { larder, root, conffiles, left: &|_| Ok(()) }.run(order)?;
         for step in steps {
             match step {
-                Step::Unpack(range) => self.unpack(&order[range.clone()])?,
+                Step::Unpack(range) => self.unpack(&order[range.clone()], &left)?,
                 Step::Configure(names) => self.dpkg(&format!("--configure {}", names.join(" ")))?,
             }
         }
@@ -89,24 +88,22 @@ impl Install<'_> {
         remove_tree(&late.dir)
     }
 
-    fn unpack(&self, mut packages: &[PinnedPackage]) -> Result<(), DepotError> {
-        while !packages.is_empty() {
-            let flats = self.larder.wait_some(packages, AT_LEAST)?;
-            let file = |flat: &Flat| {
-                format!(" /mnt/pool/{}", flat.path.file_name().unwrap_or_default().display())
-            };
-            let files: String = flats.iter().map(file).collect();
-            self.dpkg(&format!("--no-triggers --unpack{files}"))?;
-            if self.last {
-                discard(&flats)?;
-            }
-            packages = &packages[flats.len()..];
+    /// Has dpkg unpack those of `packages` that are left to it.
+    fn unpack(
+        &self,
+        packages: &[PinnedPackage],
+        left: &BTreeSet<String>,
+    ) -> Result<(), DepotError> {
+        let left = packages.iter().filter(|pin| left.contains(&pin.name));
+        let files: String = left.map(|pin| format!(" {}", shown(self.larder, pin))).collect();
+        if files.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.dpkg(&format!("--no-triggers --unpack{files}"))
     }
 
     fn dpkg(&self, what: &str) -> Result<(), DepotError> {
-        let chamber = self.chamber().bind(self.larder.dir(), "pool", Access::ReadOnly);
+        let chamber = self.chamber().bind(&self.larder.packages(), "pool", Access::ReadOnly);
         self.script(chamber, &format!("dpkg {OPTIONS} {what}"))
     }
 
@@ -133,11 +130,9 @@ impl Install<'_> {
     }
 }
 
-/// Removes uncompressed packages that no root to come needs, before they are ever
-/// written to disk.
-pub(crate) fn discard(flats: &[Flat]) -> Result<(), DepotError> {
-    let remove = |flat: &Flat| {
-        std::fs::remove_file(&flat.path).map_err(DepotError::io("remove", &flat.path))
-    };
-    flats.iter().try_for_each(remove)
+/// A stored package's file in a chamber that is shown the store as `/mnt/pool`.
+pub(crate) fn shown(larder: &Larder<'_>, pin: &PinnedPackage) -> String {
+    let stored = larder.stored(pin);
+    let inside = stored.strip_prefix(larder.packages()).unwrap_or(&stored);
+    format!("/mnt/pool/{}", inside.display())
 }

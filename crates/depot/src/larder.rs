@@ -1,12 +1,11 @@
-//! Gets packages ready while other work goes on: downloaded, checked, uncompressed.
+//! Gets packages ready while other work goes on: downloaded and checked.
 //!
 //! ```text
-//! want ─missing→ downloads ─8 workers→ checks ─a worker per core→ known ─the same workers→ ready
-//!        └─stored──────────────────────↑                            └→ controls                 └→ wait, wait_some
+//! want ─missing→ downloads ─8 workers→ checks ─a worker per core→ known ─→ controls
+//!        └─stored──────────────────────↑
 //! ```
 //!
-//! What is to be unpacked besides (the base) goes before all others. The first failure
-//! stops everything; who waits is told.
+//! Urgent ones (the base) go before all others. The first failure stops everything; who waits is told.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::fetch::{Expected, FetchError, Fetcher};
-use crate::deb::{self, Flat};
+use crate::deb;
 use crate::error::DepotError;
 use crate::files;
 use crate::lock::PinnedPackage;
@@ -28,42 +27,20 @@ pub(crate) const CONNECTIONS: usize = 8;
 /// Progress is told after so many bytes.
 const TOLD_EVERY: u64 = 1 << 20;
 
-/// A package to get ready, and where its files are to be unpacked besides.
+/// A package to get ready.
 #[derive(Clone, Debug)]
 struct Job {
     pin: PinnedPackage,
-    unpack_to: Option<PathBuf>,
-}
-
-/// What is known of a package that was asked for.
-#[derive(Debug)]
-enum Known {
-    /// Nothing yet.
-    Nothing,
-    /// It is stored and whole: its control paragraph.
-    Control(String),
-    /// It is uncompressed.
-    Flat(Flat),
-}
-
-/// What a worker does next.
-enum Task {
-    Check(Job),
-    Flatten(Job),
-    /// Both at once, and its files are unpacked.
-    Whole(Job),
+    urgent: bool,
 }
 
 #[derive(Default)]
 struct State {
     downloads: VecDeque<Job>,
-    /// Stored, to be uncompressed before all others.
-    urgent: VecDeque<Job>,
     /// Stored, to be compared with their hashes.
     checks: VecDeque<Job>,
-    /// Whole, to be uncompressed.
-    flattenings: VecDeque<Job>,
-    known: HashMap<String, Known>,
+    /// Control paragraphs of what was asked for, by hash; none while it is not known to be whole.
+    known: HashMap<String, Option<String>>,
     closed: bool,
     error: Option<DepotError>,
     timer: Option<Timer>,
@@ -72,33 +49,24 @@ struct State {
     told: u64,
 }
 
-impl Known {
-    fn flat(&self) -> Option<Flat> {
-        match self {
-            Known::Flat(flat) => Some(flat.clone()),
-            _ => None,
-        }
+impl State {
+    fn stored(&mut self, job: Job) {
+        queue(&mut self.checks, job);
     }
 }
 
-impl State {
-    fn stored(&mut self, job: Job) {
-        let queue = if job.unpack_to.is_some() { &mut self.urgent } else { &mut self.checks };
-        queue.push_back(job);
-    }
-
-    fn task(&mut self) -> Option<Task> {
-        let urgent = self.urgent.pop_front().map(Task::Whole);
-        let check = || self.checks.pop_front().map(Task::Check);
-        urgent.or_else(check).or_else(|| self.flattenings.pop_front().map(Task::Flatten))
-    }
+/// What is urgent comes before all others, each in the order in which it was asked for.
+fn queue(jobs: &mut VecDeque<Job>, job: Job) {
+    let before = |other: &&Job| other.urgent || !job.urgent;
+    let place = jobs.iter().take_while(before).count();
+    jobs.insert(place, job);
 }
 
 /// The packages of one run.
 pub(crate) struct Larder<'a> {
     store: &'a Store,
     fetcher: &'a Fetcher,
-    /// Where uncompressed packages go.
+    /// Where roots are made of them.
     dir: &'a Path,
     progress: &'a dyn Progress,
     state: Mutex<State>,
@@ -118,22 +86,21 @@ impl<'a> Larder<'a> {
         Larder { store, fetcher, dir, progress, state, changed, stop: AtomicBool::new(false) }
     }
 
-    /// Where uncompressed packages are.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir
+    /// The folder that holds all stored packages.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.store.folder("packages")
     }
 
-    /// Where a package is stored.
+    /// Where a package is stored, in that folder.
     pub(crate) fn stored(&self, pin: &PinnedPackage) -> PathBuf {
         self.store.path(&pin.sha256)
     }
 
-    /// Asks for packages; returns at once. Files of those that were not asked for
-    /// before are unpacked below `unpack_to` too.
+    /// Asks for packages; returns at once.
     pub(crate) fn want<'p>(
         &self,
         pins: impl IntoIterator<Item = &'p PinnedPackage>,
-        unpack_to: Option<&Path>,
+        urgent: bool,
     ) -> Result<(), DepotError> {
         let mut state = self.lock();
         let mut missing = 0;
@@ -141,17 +108,13 @@ impl<'a> Larder<'a> {
             if state.known.contains_key(&pin.sha256) {
                 continue;
             }
-            state.known.insert(pin.sha256.clone(), Known::Nothing);
-            let job = Job { pin: pin.clone(), unpack_to: unpack_to.map(Path::to_owned) };
+            state.known.insert(pin.sha256.clone(), None);
+            let job = Job { pin: pin.clone(), urgent };
             if self.store.has(pin) {
                 state.stored(job);
             } else {
                 missing += pin.size;
-                if job.unpack_to.is_some() {
-                    state.downloads.push_front(job);
-                } else {
-                    state.downloads.push_back(job);
-                }
+                queue(&mut state.downloads, job);
             }
         }
         state.total += missing;
@@ -165,48 +128,8 @@ impl<'a> Larder<'a> {
         files::need_space(self.dir, "unpack packages", missing.saturating_mul(5))
     }
 
-    /// Waits until packages are known, and gives their control paragraphs.
+    /// Waits until packages are known to be whole, and gives their control paragraphs.
     pub(crate) fn controls(&self, pins: &[PinnedPackage]) -> Result<Vec<String>, DepotError> {
-        self.wait_for(pins, |known| match known {
-            Known::Nothing => None,
-            Known::Control(control) => Some(control.clone()),
-            Known::Flat(flat) => Some(flat.control.clone()),
-        })
-    }
-
-    /// Waits until packages are ready.
-    pub(crate) fn wait(&self, pins: &[PinnedPackage]) -> Result<Vec<Flat>, DepotError> {
-        self.wait_for(pins, Known::flat)
-    }
-
-    /// Waits until the first `least` of packages are ready (all, if there are less), and gives as many of them, from
-    /// the first on, as are ready then.
-    pub(crate) fn wait_some(
-        &self,
-        pins: &[PinnedPackage],
-        least: usize,
-    ) -> Result<Vec<Flat>, DepotError> {
-        let mut found = self.wait_for(&pins[..least.min(pins.len())], Known::flat)?;
-        let state = self.lock();
-        let more = pins[found.len()..].iter().map_while(|pin| state.known.get(&pin.sha256)?.flat());
-        found.extend(more);
-        Ok(found)
-    }
-
-    /// Uncompresses these before others, in this order.
-    pub(crate) fn prefer(&self, order: &[PinnedPackage]) {
-        let rank: HashMap<&str, usize> =
-            order.iter().enumerate().map(|(rank, pin)| (pin.sha256.as_str(), rank)).collect();
-        let mut state = self.lock();
-        let place = |job: &Job| rank.get(job.pin.sha256.as_str()).copied().unwrap_or(usize::MAX);
-        state.flattenings.make_contiguous().sort_by_key(place);
-    }
-
-    fn wait_for<T>(
-        &self,
-        pins: &[PinnedPackage],
-        wanted: impl Fn(&Known) -> Option<T>,
-    ) -> Result<Vec<T>, DepotError> {
         let mut state = self.lock();
         let mut found = Vec::new();
         for pin in pins {
@@ -215,9 +138,9 @@ impl<'a> Larder<'a> {
                     return Err(state.error.take().unwrap_or(DepotError::Stopped));
                 }
                 let known = state.known.get(&pin.sha256).ok_or(DepotError::Stopped)?;
-                match wanted(known) {
-                    Some(what) => {
-                        found.push(what);
+                match known {
+                    Some(control) => {
+                        found.push(control.clone());
                         break;
                     }
                     None => state = self.sleep(state),
@@ -252,20 +175,14 @@ impl<'a> Larder<'a> {
         }
     }
 
-    /// Checks and uncompresses until the larder is closed.
+    /// Checks until the larder is closed.
     pub(crate) fn check_loop(&self) {
-        while let Some(task) = self.next(State::task) {
-            let done = match task {
-                Task::Check(job) => self.check(&job).map(|control| {
-                    let mut state = self.lock();
-                    state.known.insert(job.pin.sha256.clone(), Known::Control(control));
-                    state.flattenings.push_back(job);
-                }),
-                Task::Flatten(job) => self.flatten(&job),
-                Task::Whole(job) => self.check(&job).and_then(|_| self.flatten(&job)),
-            };
-            match done {
-                Ok(()) => self.changed.notify_all(),
+        while let Some(job) = self.next(|state| state.checks.pop_front()) {
+            match self.check(&job) {
+                Ok(control) => {
+                    self.lock().known.insert(job.pin.sha256, Some(control));
+                    self.changed.notify_all();
+                }
                 Err(error) => self.fail(error),
             }
         }
@@ -287,16 +204,6 @@ impl<'a> Larder<'a> {
             }
             other => other,
         }
-    }
-
-    fn flatten(&self, job: &Job) -> Result<(), DepotError> {
-        let target = self.dir.join(format!("{}.deb", job.pin.sha256));
-        let flat = deb::flatten(&job.pin, &self.store.path(&job.pin.sha256), &target)?;
-        if let Some(root) = &job.unpack_to {
-            deb::unpack(&job.pin, &flat.path, root, &crate::base::is_kept)?;
-        }
-        self.lock().known.insert(job.pin.sha256.clone(), Known::Flat(flat));
-        Ok(())
     }
 
     fn arrived(&self, bytes: u64) {

@@ -68,6 +68,7 @@ mod stage;
 mod store;
 mod tree;
 mod uml;
+mod unpack;
 mod update;
 mod verify;
 

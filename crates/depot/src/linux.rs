@@ -20,7 +20,7 @@ use crate::lock::{Lock, PinnedPackage};
 use crate::mirrors::Mirrors;
 use crate::modules::strip;
 use crate::progress::Progress;
-use crate::store::{Store, Work, remove_tree};
+use crate::store::{Store, remove_tree};
 use crate::uml::only_folder;
 use crate::{ext4, hash};
 
@@ -51,8 +51,8 @@ pub(crate) fn linux(
     let extract = Extract { kind: KIND, store, mirrors, progress };
     let locked = lock.map(|lock| lock.linux.as_slice());
     let (folder, note) =
-        extract.find_or_make(locked, &|index| choose(&extract, index), &|work, folder, pins| {
-            make(&extract, work, folder, pins, program, &tools()?)
+        extract.find_or_make(locked, &|index| choose(&extract, index), &|_, folder, pins| {
+            make(&extract, folder, pins, program, &tools()?)
         })?;
     Ok(Linux {
         image: folder.join("image"),
@@ -85,7 +85,6 @@ fn choose(extract: &Extract<'_>, index: &Index) -> Result<Vec<PinnedPackage>, De
 /// Makes everything in `folder`.
 fn make(
     extract: &Extract<'_>,
-    work: &Work,
     folder: &Path,
     pins: &[PinnedPackage],
     program: &Path,
@@ -93,7 +92,7 @@ fn make(
 ) -> Result<Note, DepotError> {
     let tree = folder.join("tree");
     prepare_libraries(&tree)?;
-    extract.unpack(work, pins, &tree, &is_kept)?;
+    extract.unpack(pins, &tree, &is_kept)?;
     let release = only_folder(&folder.join(MODULES))?;
     let (packed, image) = (tree.join(format!("boot/vmlinuz-{release}")), folder.join("image"));
     fs::rename(&packed, &image).map_err(DepotError::io("move", &packed))?;

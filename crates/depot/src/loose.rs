@@ -166,12 +166,10 @@ fn unpack(
         symlink(format!("usr/{name}"), &link).map_err(DepotError::io("make", &link))?;
     }
     for pin in pins {
-        let flat = work.dir().join(format!("{}.deb", pin.sha256));
-        deb::check(pin, &store.path(&pin.sha256))?;
-        deb::flatten(pin, &store.path(&pin.sha256), &flat)?;
+        let stored = store.path(&pin.sha256);
+        deb::check(pin, &stored)?;
         let keeps = |path: &Path| (request.keeps)(path.strip_prefix(".").unwrap_or(path));
-        deb::unpack(pin, &flat, &root, &keeps)?;
-        fs::remove_file(&flat).map_err(DepotError::io("remove", &flat))?;
+        deb::unpack(pin, &stored, &root, &keeps)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::error::DepotError;
 use crate::larder::CONNECTIONS;
 use crate::lock::PinnedPackage;
 use crate::mirrors::Mirrors;
-use crate::order::Set;
+use crate::order::{Set, Step};
 use crate::progress::{DepotEvent, Progress, Stage, Unit};
 use crate::stage::Timer;
 use crate::store::Store;
@@ -29,17 +29,21 @@ use crate::store::Store;
 pub struct Provision {
     /// In the order in which they are best installed.
     pub order: Vec<PinnedPackage>,
+    /// What is configured before a package beyond the base is unpacked: that package, and names. None when it cannot
+    /// be told.
+    pub early: Option<Vec<(String, Vec<String>)>>,
     /// What they take when they are unpacked, bytes, as they say themselves.
     pub unpacked: u64,
 }
 
 impl Depot {
     /// Sees to it that all of `pins` are stored and are what they are pinned as; what is missing or damaged is
-    /// downloaded. Gives them in the order in which they are best installed. When all are there and whole, the
-    /// network is not used.
+    /// downloaded. Gives them in the order in which they are best installed, over those of them that are `base`. When
+    /// all are there and whole, the network is not used.
     pub fn provision(
         &self,
         mirrors: &Mirrors,
+        base: &[PinnedPackage],
         pins: &[PinnedPackage],
         progress: &dyn Progress,
     ) -> Result<Provision, DepotError> {
@@ -70,8 +74,39 @@ impl Depot {
             size.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
         };
         let unpacked = controls.iter().map(size).sum();
-        Ok(Provision { order: Set::new(pins, &controls).ordered(), unpacked })
+        let (mut order, mut others, mut described) = (Vec::new(), Vec::new(), Vec::new());
+        for (pin, control) in pins.iter().zip(controls) {
+            if base.contains(pin) {
+                order.push(pin.clone());
+            } else {
+                others.push(pin.clone());
+                described.push(control);
+            }
+        }
+        let (ordered, early) = ordered(&Set::new(&others, &described));
+        order.extend(ordered);
+        Ok(Provision { order, early, unpacked })
     }
+}
+
+/// What is configured before a package is unpacked.
+type Early = Vec<(String, Vec<String>)>;
+
+/// A set in the order of the depot's own installation.
+fn ordered(set: &Set<'_>) -> (Vec<PinnedPackage>, Option<Early>) {
+    let Some((order, steps)) = set.steps() else { return (set.ordered(), None) };
+    let mut early = Vec::new();
+    let mut names = Vec::new();
+    for step in steps {
+        match step {
+            Step::Configure(more) => names.extend(more),
+            Step::Unpack(range) if !range.is_empty() && !names.is_empty() => {
+                early.push((order[range.start].name.clone(), std::mem::take(&mut names)));
+            }
+            Step::Unpack(_) => {}
+        }
+    }
+    (order, Some(early))
 }
 
 /// Whether a package is stored as it is pinned; a damaged one is removed.

@@ -104,7 +104,7 @@ fn make(
 ) -> Result<Note, DepotError> {
     let all = work.dir().join("all");
     prepare_libraries(&all)?;
-    extract.unpack(work, pins, &all, &|path| {
+    extract.unpack(pins, &all, &|path| {
         path == Path::new(PROGRAM)
             || FIRMWARE.iter().any(|file| path == Path::new(file))
             || path.starts_with("usr/lib64")

@@ -36,8 +36,7 @@ pub(crate) struct RoleBuild<'a> {
     pub(crate) larder: &'a Larder<'a>,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) way: Way,
-    /// Whether no other role is built in this run: what it takes need not be kept for one,
-    /// nor be given back before the end.
+    /// Whether no other role is built in this run: what it takes need not be given back before the end.
     pub(crate) alone: bool,
 }
 
@@ -55,8 +54,8 @@ impl RoleBuild<'_> {
             if !added.is_empty() {
                 let (pool, larder) = (&self.dir.join(format!("pool-{}", self.key)), self.larder);
                 let (program, root) = (self.program, &root);
-                let (way, last) = (self.way, self.alone);
-                Install { program, subject: role, root, pool, larder, way, last }.run(&added)?;
+                let way = self.way;
+                Install { program, subject: role, root, pool, larder, way }.run(&added)?;
             }
             verify(role, &root, self.pins)
         })?;

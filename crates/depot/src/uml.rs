@@ -16,7 +16,7 @@ use crate::lock::{Lock, PinnedPackage};
 use crate::mirrors::Mirrors;
 use crate::modules::strip;
 use crate::progress::Progress;
-use crate::store::{Store, Work, remove_tree};
+use crate::store::{Store, remove_tree};
 
 /// The kernels of the guests' own release do not run on CPUs with a large state.
 const KIND: Kind = Kind { name: "uml", suite: "forky", updates: Updates::Ignore, recipe: "1" };
@@ -46,8 +46,8 @@ pub(crate) fn uml(
     let extract = Extract { kind: KIND, store, mirrors, progress };
     let locked = lock.map(|lock| lock.uml.as_slice());
     let (folder, note) =
-        extract.find_or_make(locked, &|index| choose(&extract, index), &|work, folder, pins| {
-            unpack(&extract, work, folder, pins)
+        extract.find_or_make(locked, &|index| choose(&extract, index), &|_, folder, pins| {
+            unpack(&extract, folder, pins)
         })?;
     Ok(Uml {
         root: folder.join("root"),
@@ -75,13 +75,12 @@ fn choose(extract: &Extract<'_>, index: &Index) -> Result<Vec<PinnedPackage>, De
 /// Makes `root` and `modules` in `folder`.
 fn unpack(
     extract: &Extract<'_>,
-    work: &Work,
     folder: &Path,
     pins: &[PinnedPackage],
 ) -> Result<Note, DepotError> {
     let root = folder.join("root");
     prepare_libraries(&root)?;
-    extract.unpack(work, pins, &root, &is_kept)?;
+    extract.unpack(pins, &root, &is_kept)?;
     let (from, to) = (root.join(MODULES), folder.join("modules"));
     strip(&from)?;
     fs::rename(&from, &to).map_err(DepotError::io("move", &from))?;

@@ -114,12 +114,24 @@ pub struct Order {
     pub base: Vec<LockedPackage>,
     /// Method `packages`: the rest of the closure, each after what it depends on where that is possible.
     pub packages: Vec<LockedPackage>,
+    /// Method `packages`: what is configured before the next of `packages` is unpacked by dpkg. None: that cannot be
+    /// told, and apt finds a way.
+    pub early: Option<Vec<Early>>,
     /// Method `packages`: how they become a system.
     pub recipe: Option<Recipe>,
     /// Where to go on; none: from the beginning.
     pub resume: Option<Resume>,
     /// The server's clock, seconds since 1970.
     pub clock: i64,
+}
+
+/// Packages that others need already when they are unpacked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Early {
+    /// The package that is unpacked only then.
+    pub before: String,
+    /// What is configured, with all that it needs itself.
+    pub names: Vec<String>,
 }
 
 /// How packages become a system: what the depot itself does when it makes a role image, so that the two

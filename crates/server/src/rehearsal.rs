@@ -204,6 +204,7 @@ fn order(
         },
         base: Vec::new(),
         packages,
+        early: None,
         recipe: None,
         resume: None,
         clock: 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gridgate_depot::{Depot, Mirrors, PinnedPackage, RoleImageRequest};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{LockedPackage, PackageList};
-use gridgate_protocol::install_api::{Method, Recipe, RecipeFile};
+use gridgate_protocol::install_api::{Early, Method, Recipe, RecipeFile};
 use gridgate_protocol::site_api::ErrorKind;
 
 use crate::failure::{Failure, Hint, caused, failure};
@@ -27,6 +27,8 @@ pub struct Software {
     pub base: Vec<LockedPackage>,
     /// Method `packages`: the rest, in order.
     pub packages: Vec<LockedPackage>,
+    /// Method `packages`: what of it is configured before others are unpacked, if that can be told.
+    pub early: Option<Vec<Early>>,
     /// Method `packages`: how they become a system.
     pub recipe: Option<Recipe>,
     /// Key of the image.
@@ -66,6 +68,7 @@ fn image(
         installed: images::installed(node, &image),
         base: Vec::new(),
         packages: Vec::new(),
+        early: None,
         recipe: None,
         image: Some(image.key.clone()),
         root_least: image.size,
@@ -96,10 +99,11 @@ fn packages(
             })?
         }
     };
-    let ready = depot.provision(mirrors, &pins, &Reporter::new(task.clone())).map_err(|e| {
-        caused(ErrorKind::Host, "the packages could not be made ready", &e)
-            .hint("what was fetched is kept: the same command goes on from there")
-    })?;
+    let ready =
+        depot.provision(mirrors, &base, &pins, &Reporter::new(task.clone())).map_err(|e| {
+            caused(ErrorKind::Host, "the packages could not be made ready", &e)
+                .hint("what was fetched is kept: the same command goes on from there")
+        })?;
     let packed: u64 = ready.order.iter().map(|pin| pin.size).sum();
     let release = gridgate_depot::overlay_release(&request)
         .map_err(|e| caused(ErrorKind::Host, "the kernel's modules could not be read", &e))?;
@@ -113,6 +117,9 @@ fn packages(
         },
         base: locked(base),
         packages: locked(rest),
+        early: ready.early.map(|early| {
+            early.into_iter().map(|(before, names)| Early { before, names }).collect()
+        }),
         recipe: Some(recipe(release)),
         image: None,
         // While they are installed, the packages themselves are there too.

@@ -107,8 +107,8 @@ pub fn failing_script(lab: &Lab) {
     fs::write(&lock, text.replace(entry, &changed)).expect("the lock is written");
 
     let output = lab.run(&["install", "one", "--method", "packages"]);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = words(&output.stdout) + &words(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("the package tree could not be installed"), "{said}");
     let record = crate::last(lab);

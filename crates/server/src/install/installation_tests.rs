@@ -42,6 +42,7 @@ fn order(node: &str, number: u32) -> (Order, Installed, InstallRecord) {
         profile: PublishedProfile { version, profile, packages: None },
         base: Vec::new(),
         packages: Vec::new(),
+        early: None,
         recipe: None,
         resume: None,
         clock: 0,

@@ -87,6 +87,7 @@ pub async fn new(
         },
         base: software.base,
         packages: software.packages,
+        early: software.early,
         recipe: software.recipe,
         resume: None,
         clock: 0,

@@ -1,12 +1,11 @@
-//! dpkg and apt of the new root, as the depot uses them for role images: the base by dpkg, in the recipe's
-//! order, all others by apt from the files of the pool.
+//! dpkg of the new root, as the depot uses it for role images; and apt, where only that finds an order.
 
 use std::fs::{self, File};
 use std::io;
 
 use gridgate_deb::Deb;
 use gridgate_protocol::agent_api::LockedPackage;
-use gridgate_protocol::install_api::{InstallFailure, Order, Recipe, Stage};
+use gridgate_protocol::install_api::{Early, InstallFailure, Order, Recipe, Stage};
 
 use super::chamber::Chamber;
 use super::pool::{FOLDER, Pool};
@@ -45,19 +44,18 @@ pub(super) fn base(
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
     let options = recipe.dpkg.join(" ");
-    let file = |package: &LockedPackage| {
-        let path = pool.file(package);
-        format!(" {FOLDER}/{}", path.file_name().unwrap_or_default().to_string_lossy())
-    };
     let is_first = |package: &&&LockedPackage| recipe.first.contains(&package.name);
     let mut script = recipe.prepare.clone();
     for name in &recipe.first {
         script += &match left.iter().find(|package| package.name == *name) {
-            Some(package) => format!("dpkg --force-depends {options} --install{}\n", file(package)),
+            Some(package) => {
+                format!("dpkg --force-depends {options} --install {}\n", shown(package, pool))
+            }
             None => format!("dpkg --force-depends {options} --configure {name}\n"),
         };
     }
-    let others: String = left.iter().filter(|p| !is_first(p)).map(|p| file(p)).collect();
+    let others: String =
+        left.iter().filter(|p| !is_first(p)).map(|p| format!(" {}", shown(p, pool))).collect();
     if !others.is_empty() {
         script += &format!("dpkg --force-depends {options} --unpack{others}\n");
     }
@@ -66,7 +64,8 @@ pub(super) fn base(
     run(&script, chamber, Stage::Unpack, &mut |line| watch(line, progress))
 }
 
-/// Has apt bring all of the closure to its end, and nothing else: it unpacks what is left, and configures.
+/// Brings all of the closure to its end, and nothing else: what is left is unpacked, and all is configured, as the
+/// depot does it; apt does it where the order cannot be told.
 pub(super) fn others(
     order: &Order,
     left: &[&LockedPackage],
@@ -76,7 +75,9 @@ pub(super) fn others(
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
     let fault = |e: io::Error| again(Stage::Unpack, format!("prepare the packages for apt: {e}"));
-    describe(order, left, recipe, pool).map_err(fault)?;
+    if order.early.is_none() {
+        describe(order, left, recipe, pool).map_err(fault)?;
+    }
     let is_new = |name: &str| order.packages.iter().any(|package| package.name == name);
     let markers = recipe.markers.iter().filter(|(package, _)| is_new(package));
     let markers: Vec<_> =
@@ -89,7 +90,11 @@ pub(super) fn others(
     let all = count(order.base.len() + order.packages.len());
     let mut unpacked = all - count(left.len());
     let mut configured = count(order.base.len());
-    run(INSTALL, chamber, Stage::Unpack, &mut |line| {
+    let script = match &order.early {
+        Some(early) => steps(order, early, left, recipe, pool),
+        None => INSTALL.to_owned(),
+    };
+    run(&script, chamber, Stage::Unpack, &mut |line| {
         if line.starts_with("Unpacking ") {
             unpacked += 1;
             progress.go_on(None, Some((unpacked, all)));
@@ -111,6 +116,39 @@ pub(super) fn others(
         fs::remove_file(marker).map_err(fault)?;
     }
     Ok(())
+}
+
+/// dpkg's calls for what is left, each package after what must be configured before it is unpacked.
+fn steps(
+    order: &Order,
+    early: &[Early],
+    left: &[&LockedPackage],
+    recipe: &Recipe,
+    pool: &Pool<'_>,
+) -> String {
+    let options = recipe.dpkg.join(" ");
+    let (mut script, mut files) = (String::new(), String::new());
+    let unpack = |files: &mut String| match std::mem::take(files) {
+        files if files.is_empty() => String::new(),
+        files => format!("dpkg {options} --no-triggers --unpack{files}\n"),
+    };
+    for package in &order.packages {
+        for step in early.iter().filter(|step| step.before == package.name) {
+            script += &unpack(&mut files);
+            script += &format!("dpkg {options} --configure {}\n", step.names.join(" "));
+        }
+        if left.contains(&package) {
+            files += &format!(" {}", shown(package, pool));
+        }
+    }
+    script += &unpack(&mut files);
+    script + &format!("dpkg {options} --configure --pending\n")
+}
+
+/// A package's file as the new root has it.
+fn shown(package: &LockedPackage, pool: &Pool<'_>) -> String {
+    let path = pool.file(package);
+    format!("{FOLDER}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Writes the index, the list of what is wanted, and the settings beside the packages.
