@@ -2,9 +2,11 @@
 //!
 //! | task | what |
 //! |---|---|
+//! | `bench-image` | the image of 700 packages, made by the depot and with mmdebstrap, in one run |
 //! | `licences` | fails when a dependency has a licence that the project does not accept |
 //! | `xen-lab` | a nested computer with a real Xen: `run`, `test`, `site`, `shell` |
 
+mod bench_image;
 mod licences;
 mod spdx;
 mod xen_lab;
@@ -14,7 +16,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask licences | xen-lab (run | test | site | shell)";
+const USAGE: &str =
+    "usage: cargo xtask bench-image | licences | xen-lab (run | test | site | shell)";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -23,6 +26,7 @@ fn main() -> Result<ExitCode> {
         None => bail!("no task given; {USAGE}"),
     };
     let code = match (&*task, rest) {
+        ("bench-image", rest) => bench_image::main(rest)?,
         ("licences", []) => licences::check().map(|()| 0)?,
         ("xen-lab", rest) => xen_lab::main(rest)?,
         // This program again: see the depot's chambers, and `xen_lab::boot`.
