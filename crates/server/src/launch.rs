@@ -1,6 +1,8 @@
 //! From a compiled node to a running machine.
 
-use gridgate_machine::{Disk, Limits, MachineSpec, Nic};
+use std::sync::{Mutex, PoisonError};
+
+use gridgate_machine::{Disk, Limits, MachineSpec, Nic, VmmSpec};
 use gridgate_net::{Card, Port};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::site_api::ErrorKind;
@@ -107,12 +109,17 @@ pub fn last_spec(dir: &NodeDir) -> Option<MachineSpec> {
     serde_json::from_slice(&std::fs::read(dir.run().join("spec.json")).ok()?).ok()
 }
 
+/// The privileged domain builds Xen's domains: several at once would all be late, and each is given its time.
+static ONE_DOMAIN: Mutex<()> = Mutex::new(());
+
 /// Starts a node's machine, which does not run. Blocking, in a runtime.
 pub fn start(spec: &MachineSpec, node: &str, wanted: &Wanted) -> Result<(), Failure> {
     let ready = gridgate_net::make_ready(&wanted.network, node);
     tokio::runtime::Handle::current().block_on(ready).map_err(|e| {
         caused(ErrorKind::Host, format!("{node}'s place in the site's network is not ready"), &e)
     })?;
+    let is_domain = matches!(spec.vmm, VmmSpec::Xen { .. });
+    let _turn = is_domain.then(|| ONE_DOMAIN.lock().unwrap_or_else(PoisonError::into_inner));
     gridgate_machine::start(spec).map(|_| ()).map_err(|e| {
         caused(ErrorKind::Host, format!("{node}'s machine could not be started"), &e)
             .hint(format!("`gridgate console {node}` shows what it last said"))

@@ -26,11 +26,11 @@ use crate::namespace::{Namespace, enter_new};
 use crate::process::ProcessId;
 use crate::spec::{Disk, MachineSpec, RunDir};
 use crate::state::{Phase, Record};
-use crate::vmm::Vmm;
+use crate::vmm::{Confinement, Vmm};
 use crate::{atomic, lock, process};
 
 /// How long the jail may take before it becomes the VMM; Xen's toolstack works meanwhile.
-const JAIL_LIMIT: Duration = Duration::from_secs(60);
+const JAIL_LIMIT: Duration = Duration::from_secs(90);
 
 /// A machine whose VMM runs.
 pub(super) struct Live {
@@ -142,7 +142,11 @@ impl Site {
         let (wire, far_end) = wire::lay().map_err(host("make a console"))?;
         let (child, mut report) = spawn_jail(run_dir, far_end).map_err(host("run the jail"))?;
         let mut child = Reaped(Some(child));
-        hear_from_jail(&mut report)?;
+        let work = match self.spec.vmm.vmm().confinement(&self.spec) {
+            Confinement::Keeper => "make its domain",
+            Confinement::Jail(_) => "build the jail",
+        };
+        hear_from_jail(&mut report, work)?;
         let pid = child.pid();
         let end = Pid::from_raw(pid.cast_signed())
             .ok_or(io::ErrorKind::NotFound.into())
@@ -208,8 +212,8 @@ fn spawn_jail(run_dir: &Path, console: FarEnd) -> io::Result<(Child, File)> {
     Ok((child?, report.into()))
 }
 
-/// Reads the jail's first word.
-fn hear_from_jail(report: &mut File) -> Result<(), StartFailure> {
+/// Reads the jail's first word, which comes when its `work` is done.
+fn hear_from_jail(report: &mut File, work: &str) -> Result<(), StartFailure> {
     let end = Instant::now() + JAIL_LIMIT;
     let mut words = Vec::new();
     while !words.contains(&b'\n') {
@@ -218,7 +222,7 @@ fn hear_from_jail(report: &mut File) -> Result<(), StartFailure> {
         let mut ready = [PollFd::new(&*report, PollFlags::IN)];
         if poll(&mut ready, Some(&left)).map_err(|e| host("wait for the jail")(e.into()))? == 0 {
             let why = io::Error::other(format!("not ready within {} s", JAIL_LIMIT.as_secs()));
-            return Err(host("build the jail")(why));
+            return Err(host(work)(why));
         }
         // Byte by byte: the next word is for the end.
         let mut byte = [0];
