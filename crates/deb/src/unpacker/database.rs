@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::package::Package;
+use super::package::{ControlFile, Package};
 use super::place::Root;
 
 const STATUS: &str = "/var/lib/dpkg/status";
@@ -68,8 +69,9 @@ impl Known {
 pub(super) fn write_info(root: &Root, package: &Package, list: &[u8]) -> io::Result<()> {
     let stem = package.stem();
     root.replace(&format!("{INFO}/{stem}.list"), 0o644, list)?;
-    for (name, mode, content) in &package.files {
-        root.replace(&format!("{INFO}/{stem}.{name}"), *mode, content)?;
+    for ControlFile { name, mode, modified, content } in &package.files {
+        let file = root.replace(&format!("{INFO}/{stem}.{name}"), *mode, content)?;
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(*modified))?;
     }
     Ok(())
 }
@@ -93,5 +95,5 @@ pub(super) fn add<'a>(
     root.replace(&pending, 0o644, &waiting)?;
     root.replace(&format!("{INFO}/format"), 0o644, FORMAT)?;
     // The state last: with it dpkg relies on all the rest.
-    root.replace(STATUS, 0o644, &text)
+    root.replace(STATUS, 0o644, &text).map(drop)
 }

@@ -9,10 +9,20 @@ use crate::{Deb, malformed};
 const NOT_KEPT: &str = "control";
 
 pub(super) struct Package {
-    /// Everything but the control paragraph: name, permission bits, content.
-    pub(super) files: Vec<(String, u32, Vec<u8>)>,
+    /// Everything but the control paragraph.
+    pub(super) files: Vec<ControlFile>,
     control: String,
     conffiles: Vec<Vec<u8>>,
+}
+
+/// A file of the control archive.
+pub(super) struct ControlFile {
+    pub(super) name: String,
+    /// Permission bits.
+    pub(super) mode: u32,
+    /// Seconds of Unix time.
+    pub(super) modified: u64,
+    pub(super) content: Vec<u8>,
 }
 
 impl Package {
@@ -33,7 +43,8 @@ impl Package {
             let mode = entry.header().mode()? & 0o7777;
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
-            files.push((name.to_owned(), mode, content));
+            let (name, modified) = (name.to_owned(), entry.header().mtime()?);
+            files.push(ControlFile { name, mode, modified, content });
         }
         let mut package = Self { files, control, conffiles: Vec::new() };
         if package.field("Package").is_none() || package.field("Version").is_none() {
@@ -44,7 +55,7 @@ impl Package {
     }
 
     fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(file, _, _)| file == name).map(|(_, _, content)| &content[..])
+        self.files.iter().find(|file| file.name == name).map(|file| &file.content[..])
     }
 
     /// Lines of a file, without empty ones and comments.

@@ -160,7 +160,7 @@ impl Root {
     }
 
     /// Writes a file of the database, owned by root, new or anew.
-    pub(super) fn replace(&self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    pub(super) fn replace(&self, path: &str, mode: u32, content: &[u8]) -> io::Result<File> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let folder = self.open_inside(folder.as_bytes(), OFlags::PATH | OFlags::DIRECTORY)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
@@ -168,7 +168,7 @@ impl Root {
         let mut file = File::from(file);
         file.write_all(content)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-        Ok(())
+        Ok(file)
     }
 
     /// Makes a folder of the database when it is missing.

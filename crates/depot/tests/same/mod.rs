@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gridgate_depot::{Depot, Lock, Mirrors, RoleImageRequest, Silent};
 
@@ -44,6 +45,7 @@ pub fn both_ways_end_the_same(mirrors: &Mirrors, look: &dyn Fn(&Path, &Path, &st
         ..RoleImageRequest::default()
     };
     let mut lock: Option<Lock> = None;
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let mut build = |depot: &Depot| {
         let built =
             depot.role_images(mirrors, std::slice::from_ref(&request), lock.as_ref(), &Silent);
@@ -51,7 +53,7 @@ pub fn both_ways_end_the_same(mirrors: &Mirrors, look: &dyn Fn(&Path, &Path, &st
         let image = &built.images[0];
         assert!(!image.reused);
         let folder = image.path.parent().unwrap();
-        let found = listed(&look(dir.path(), folder, LIST));
+        let found = listed(&look(dir.path(), folder, LIST), began);
         fs::remove_dir_all(folder).unwrap();
         lock = Some(built.lock);
         found
@@ -68,19 +70,26 @@ pub fn both_ways_end_the_same(mirrors: &Mirrors, look: &dyn Fn(&Path, &Path, &st
     assert!(differing.is_empty(), "{}", differing.join("\n"));
     let compiled = quick.keys().filter(|name| name.ends_with(".pyc")).count();
     assert!(quick.len() > 5000 && compiled > 200, "{} files, {compiled} compiled", quick.len());
+    let timed = quick.values().filter(|what| what.contains("time ")).count();
+    assert!(timed > 3000, "times of {timed} files were compared");
     println!("{} files, {compiled} of them compiled, are the same as apt's", quick.len());
 }
 
-/// Prints every name in an image with kind, mode, owner, target; then the content's hash of every file, dpkg's
+/// Prints every name in an image with kind, mode, owner, target; then every file's time and its content's hash, dpkg's
 /// triggers being sorted, which it keeps in no order.
 const LIST: &str = "mkdir /tmp/tree && cd /tmp/tree && debugfs -R 'rdump / .' /mnt/image/image.ext4 2>/tmp/said && \
     sort -o var/lib/dpkg/triggers/File var/lib/dpkg/triggers/File && \
-    find . -printf '%y %m %U:%G %l\\t%p\\n' && find . -type f -exec sha256sum {} +";
+    find . -printf '%y %m %U:%G %l\\t%p\\n' && find . -type f -printf 'time %T@\\t%p\\n' && find . -type f -exec sha256sum {} +";
 
-fn listed(text: &str) -> BTreeMap<String, String> {
+/// All of it by name; times only of what is older than `began`: all else was made by scripts.
+fn listed(text: &str, began: f64) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for line in text.lines() {
         let (what, name) = line.split_once('\t').or_else(|| line.split_once("  ")).unwrap();
+        let time = what.strip_prefix("time ").map(|time| time.parse::<f64>().unwrap());
+        if time.is_some_and(|time| time >= began) {
+            continue;
+        }
         *found.entry(name.to_owned()).or_default() += what;
     }
     found
