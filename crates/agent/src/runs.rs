@@ -3,15 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use gridgate_protocol::agent_api::{RunRequest, RunResult};
+use gridgate_protocol::agent_api::{RUN_OUTPUT, RunRequest, RunResult};
 
 use crate::apply::accounts_of;
 use crate::place::Tree;
 use crate::process::Call;
 use crate::system::System;
-
-/// Kept of each output stream, bytes.
-const KEEP: usize = 64 * 1024;
 
 /// As the shell's for what cannot be found.
 const NOT_FOUND: i32 = 127;
@@ -35,7 +32,7 @@ pub(crate) fn run(system: &dyn System, tree: &Tree, request: &RunRequest) -> Run
     if !request.script.ends_with('\n') {
         call.input.push(b'\n');
     }
-    call.keep = KEEP;
+    call.keep = RUN_OUTPUT;
     call.login = Some(login);
     match system.run(&call) {
         Err(error) => refused(NOT_RUN, format!("gridgate: cannot run a shell: {error}\n"), started),

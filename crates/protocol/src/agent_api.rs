@@ -234,7 +234,10 @@ pub struct RunRequest {
     pub limit_s: u32,
 }
 
-/// What came of a [`RunRequest`]. Output beyond 64 KiB a stream is cut.
+/// Kept of each output stream of a run, bytes.
+pub const RUN_OUTPUT: usize = 64 << 10;
+
+/// What came of a [`RunRequest`]. Output beyond [`RUN_OUTPUT`] a stream is cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunResult {
     /// Exit code; 128+n when killed by signal n.

@@ -1,7 +1,7 @@
 //! `gridgate exec`: run a command in a node through its agent; no network login is needed.
 
 use clap::Args;
-use gridgate_protocol::agent_api::RunResult;
+use gridgate_protocol::agent_api::{RUN_OUTPUT, RunResult};
 use gridgate_protocol::site_api::RunCommand;
 
 use crate::commands::target::{SiteChoice, node_name, node_path};
@@ -64,6 +64,15 @@ impl Exec {
         }
         screen::text(&result.stdout);
         screen::error(&result.stderr);
+        for (name, stream) in [("output", &result.stdout), ("error output", &result.stderr)] {
+            if stream.len() >= RUN_OUTPUT {
+                let node = &self.node;
+                screen::error(&format!(
+                    "\nwarning: only the first {} KiB of the command's {name} are kept; a file on {node} can take more\n",
+                    RUN_OUTPUT >> 10
+                ));
+            }
+        }
         if result.timed_out {
             let what = format!("{} ended the command after {} s", self.node, request.limit_s);
             return Err(Failure::new(ErrorKind::Node, what).hint("a longer time: --limit S"));
