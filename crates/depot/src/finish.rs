@@ -40,7 +40,9 @@ pub(crate) const EMPTIED: [&str; 4] =
 
 /// Files that go: leftovers, and secrets of one machine, which an image must not give
 /// to all.
-pub(crate) const REMOVED: [&str; 10] = [
+pub(crate) const REMOVED: [&str; 11] = [
+    // systemd takes it for a machine without an identity of its own: all nodes would have the same.
+    "/var/lib/dbus/machine-id",
     "/etc/munge/munge.key",
     "/usr/sbin/policy-rc.d",
     "/var/log/dpkg.log",

@@ -17,7 +17,7 @@ use crate::modules::Modules;
 use crate::store::{Store, remove_tree};
 
 /// Changes whenever the way of building does, so that old images are not taken for new.
-pub(crate) const RECIPE: &str = "3";
+pub(crate) const RECIPE: &str = "4";
 
 const RECORD: &str = "image.json";
 

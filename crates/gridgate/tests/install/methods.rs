@@ -25,10 +25,9 @@ systemctl list-units --plain --no-legend --no-pager --full --type=service,socket
 
 /// What differs by nature between two installations, also of one method: paths, or their beginnings where they
 /// end in `/`. Told in docs/install-server.md.
-const BY_NATURE: [&str; 5] = [
+const BY_NATURE: [&str; 4] = [
     // The machine's identity, made at its first boot.
     "./etc/machine-id",
-    "./var/lib/dbus/machine-id",
     // Its keys, made at its first boot.
     "./etc/ssh/ssh_host_",
     // What it has written down since, in a folder named after its identity.

@@ -25,6 +25,8 @@ fn a_site_stays_as_its_profile_says() {
     lab.chapter("up", || {
         let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
         assert_eq!(lab::node(&lab::done(&events)["status"], "one")["state"], "running");
+        let identity = |node| lab.text(&["exec", node, "--", "cat", "/etc/machine-id"]);
+        assert_ne!(identity("one"), identity("two"), "each node has an identity of its own");
     });
     lab.chapter("what was changed by hand is found, and nothing is touched", || drift::found(&lab));
     lab.chapter("it is put back", || drift::put_back(&lab));
