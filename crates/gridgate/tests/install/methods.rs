@@ -44,11 +44,19 @@ fn take_stock(lab: &Lab, name: &str) {
 pub fn same_system(lab: &Lab) {
     lab.events(&["--json", "install", "one"]);
     take_stock(lab, "image");
-    let events = lab.events(&["--json", "install", "one", "--method", "packages"]);
+    let stored = damage_a_package(lab);
+    let mut install = lab.spawn(&["--json", "install", "one", "--method", "packages"]);
+    install.read_until(|event| event["progress"]["stage"] == "unpack");
+    lab.kill_machine("one");
+    assert!(!install.end().success(), "half an installation is none");
+    lab.wait_for_end("one");
+    let events = lab.events(&["--json", "install", "one", "--resume"]);
+    assert!(fs::metadata(stored).expect("the package").len() > 6, "it was fetched again");
     let status = &lab::done(&events)["status"];
     assert_eq!(lab::node(status, "one")["state"], "running");
     let record = crate::last(lab);
     assert_eq!((&record["method"], &record["outcome"]), (&"packages".into(), &"done".into()));
+    assert_eq!(record["launches"], 2, "{record}");
     let stages = [
         "start",
         "partition",
@@ -83,26 +91,46 @@ fn is_by_nature(line: &str) -> bool {
         || BY_NATURE.iter().any(|known| path.starts_with(known))
 }
 
+/// Damages a package of the node in the depot; gives its file.
+fn damage_a_package(lab: &Lab) -> PathBuf {
+    let text = fs::read_to_string(lock(lab)).expect("the lock");
+    let file = stored(lab, &field(locked(&text), "sha256"));
+    fs::write(&file, b"damage").expect("damage");
+    file
+}
+
+fn lock(lab: &Lab) -> PathBuf {
+    lab.home.path().join(format!("sites/{}/site.lock", lab.site))
+}
+
+/// The lock's entry of a package of the node.
+fn locked(lock: &str) -> &str {
+    let entry = lock.split("[[package]]").find(|one| one.contains("name = \"tree\""));
+    entry.expect("the package is locked")
+}
+
+fn field(entry: &str, name: &str) -> String {
+    let line = entry.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+    line.expect("a field").trim_matches('"').to_owned()
+}
+
+fn stored(lab: &Lab, sha256: &str) -> PathBuf {
+    lab.home.path().join(format!("depot/packages/{}/{sha256}.deb", &sha256[..2]))
+}
+
 /// A package of the lock with a script that fails, put into the depot under its own hash.
 pub fn failing_script(lab: &Lab) {
-    let home = lab.home.path();
-    let lock = home.join(format!("sites/{}/site.lock", lab.site));
+    let lock = lock(lab);
     let text = fs::read_to_string(&lock).expect("the lock");
-    let entry = text.split("[[package]]").find(|one| one.contains("name = \"tree\""));
-    let entry = entry.expect("the package is locked");
-    let field = |name: &str| {
-        let line = entry.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
-        line.expect("a field").trim_matches('"').to_owned()
-    };
-    let stored = |sha256: &str| home.join(format!("depot/packages/{}/{sha256}.deb", &sha256[..2]));
-    let broken = broken_package(&stored(&field("sha256")), home);
+    let entry = locked(&text);
+    let broken = broken_package(&stored(lab, &field(entry, "sha256")), lab.home.path());
     let bytes = fs::read(&broken).expect("the package");
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    fs::create_dir_all(stored(&sha256).parent().expect("a folder")).expect("the folder");
-    fs::rename(&broken, stored(&sha256)).expect("the package is stored");
+    fs::create_dir_all(stored(lab, &sha256).parent().expect("a folder")).expect("the folder");
+    fs::rename(&broken, stored(lab, &sha256)).expect("the package is stored");
     let changed = entry
-        .replace(&field("sha256"), &sha256)
-        .replace(&format!("size = {}", field("size")), &format!("size = {}", bytes.len()));
+        .replace(&field(entry, "sha256"), &sha256)
+        .replace(&format!("size = {}", field(entry, "size")), &format!("size = {}", bytes.len()));
     fs::write(&lock, text.replace(entry, &changed)).expect("the lock is written");
 
     let output = lab.run(&["install", "one", "--method", "packages"]);
