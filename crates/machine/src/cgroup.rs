@@ -313,6 +313,7 @@ mod tests {
             memory_max: Some(1 << 20),
             pids_max: None,
             cpu_weight: Some(50),
+            one_processor: false,
         };
         let unenforced = group.create(&limits);
         assert_eq!(unenforced.len(), 2);

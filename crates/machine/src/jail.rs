@@ -124,6 +124,9 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
     Group::of(&spec.limits.cgroup)
         .and_then(|group| group.join())
         .map_err(|e| step("join the control group")(e.into()))?;
+    if spec.limits.one_processor {
+        stay_here().map_err(|e| step("choose a processor")(e.into()))?;
+    }
     let root = match vmm.confinement(&spec) {
         Confinement::Jail(plan) => {
             shut_in(run_dir, &spec, &plan)?;
@@ -140,6 +143,13 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
     command.args(&line.arguments).env_clear().envs(line.environment);
     let kernel = root.join(line.program.strip_prefix("/").unwrap_or(&line.program));
     Ok((command, kernel))
+}
+
+/// Keeps the calling process, and all that it starts, on the processor that it runs on.
+fn stay_here() -> std::io::Result<()> {
+    let mut here = rustix::thread::CpuSet::new();
+    here.set(rustix::thread::sched_getcpu());
+    Ok(rustix::thread::sched_setaffinity(None, &here)?)
 }
 
 /// Takes from the calling process what the VMM shall not have.
