@@ -23,15 +23,20 @@ place() {
     *) echo "no such URL: $1" >&2; exit 1 ;;
     esac
 }
+copy() {
+    to=$(place "$2")
+    mkdir -p "${to%/*}"
+    cp "$(place "$1")" "$to"
+}
 if [ "$1" = -list ]; then
     echo "$2"
     ls -p "$(place "$2")" | sed 's/.*/    & /'
-elif [ "$1" = -f ]; then
+elif [ "$1 $2" = "-cd -f" ]; then
     while IFS='"' read -r _ from _ to _; do
-        cp "$(place "$from")" "$(place "$to")" || exit 1
-    done <"$2"
-else
-    cp "$(place "$1")" "$(place "$2")"
+        copy "$from" "$to" || exit 1
+    done <"$3"
+elif [ "$1" = -cd ]; then
+    copy "$2" "$3"
 fi
 "#;
 
@@ -44,7 +49,10 @@ cp() {
 
 const DELETE: &str = r#"#!/bin/sh
 echo "settings" >"$HOME/.settings-of-a-tool"
-for url; do rm "$STORE/${url#gsiftp://se.dublin.test/}"; done
+for url; do
+    path=$STORE/${url#gsiftp://se.dublin.test/}
+    if [ -d "$path" ]; then rmdir "$path"; else rm "$path"; fi
+done
 "#;
 
 fn tool(bin: &Path, name: &str, text: &str) {
@@ -135,7 +143,7 @@ fn working_storage_passes_and_nothing_is_left() {
 #[test]
 fn a_directory_with_many_files_hides_nothing() {
     let home = site();
-    let storage = home.path().join("store/srv/storage/alice");
+    let storage = home.path().join("store/srv/storage");
     for number in 0..3000 {
         fs::write(storage.join(format!("a-file-of-some-user-{number}")), "").unwrap();
     }

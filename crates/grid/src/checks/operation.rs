@@ -41,15 +41,15 @@ pub(crate) fn list(url: &str) -> String {
     format!("globus-url-copy -list {url}")
 }
 
-/// Copies between URLs; `file://` and an absolute path is here.
+/// Copies between URLs, and makes the directory that it copies to; `file://` and an absolute path is here.
 pub(crate) fn copy(from: &str, to: &str) -> String {
-    format!("globus-url-copy {from} {to}")
+    format!("globus-url-copy -cd {from} {to}")
 }
 
 /// Copies, one after the other and with one login, what a file lists that
-/// [`copies`] wrote.
+/// [`copies`] wrote, and makes the directories that it copies to.
 pub(crate) fn copy_all(list: &str) -> String {
-    format!("globus-url-copy -f {list}")
+    format!("globus-url-copy -cd -f {list}")
 }
 
 /// Writes the list for [`copy_all`].
@@ -58,7 +58,7 @@ pub(crate) fn copies(list: &str, pairs: &[(&str, &str)]) -> String {
     format!("printf '\"%s\" \"%s\"\\n' {} >{list}", words.join(" "))
 }
 
-/// Removes files. The tool makes a settings folder in `$HOME`.
+/// Removes files, and directories that are empty by then. The tool makes a settings folder in `$HOME`.
 pub(crate) fn delete(urls: &str) -> String {
     format!("{DELETE_COMMAND} {urls}")
 }

@@ -175,15 +175,16 @@ impl<'a> Storage<'a> {
         format!("{}{}/", self.parent_url(), self.name)
     }
 
-    /// A script in which `$storage` is the directory's URL and `$one` and `$two`
-    /// are those of two files that are not there yet. At its end it removes those
-    /// which `$put_one` and `$put_two` say may be there.
+    /// A script in which `$storage` is the URL of a directory of its own, which is not
+    /// there yet, and `$one` and `$two` are those of two files in it: the server refuses to
+    /// list a directory of which a file goes just then, so nobody else may be in it. At
+    /// its end it removes the files which `$put_one` and `$put_two` say may be there.
     fn script(self) -> Script {
-        let rest = delete("${put_one:+\"$one\"} ${put_two:+\"$two\"}");
+        let rest = delete("${put_one:+\"$one\"} ${put_two:+\"$two\"} \"$storage\"");
         Script::new()
             // The deleting tool's settings folder goes where it is removed again.
             .set("HOME=$work")
-            .set(&format!("storage={}", quoted(&self.url())))
+            .set(&format!("storage={}$unique/", quoted(&self.url())))
             .set("one=$storage$unique.one")
             .set("two=$storage$unique.two")
             .set("put_one= put_two=")
