@@ -32,12 +32,12 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
 use crate::cgroup::Group;
 use crate::error::StartFailure;
 use crate::namespace::{Namespace, enter_new};
 use crate::spec::{MachineSpec, RunDir};
 use crate::vmm::{Confinement, JailPlan};
+use crate::{atomic, placement};
 
 /// What the jail tells its shim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
         .and_then(|group| group.join())
         .map_err(|e| step("join the control group")(e.into()))?;
     if spec.limits.one_processor {
-        stay_here().map_err(|e| step("choose a processor")(e.into()))?;
+        placement::stay_here().map_err(|e| step("choose a processor")(e.into()))?;
     }
     let root = match vmm.confinement(&spec) {
         Confinement::Jail(plan) => {
@@ -143,13 +143,6 @@ fn prepare(run_dir: &Path) -> Result<(Command, PathBuf), StartFailure> {
     command.args(&line.arguments).env_clear().envs(line.environment);
     let kernel = root.join(line.program.strip_prefix("/").unwrap_or(&line.program));
     Ok((command, kernel))
-}
-
-/// Keeps the calling process, and all that it starts, on the processor that it runs on.
-fn stay_here() -> std::io::Result<()> {
-    let mut here = rustix::thread::CpuSet::new();
-    here.set(rustix::thread::sched_getcpu());
-    Ok(rustix::thread::sched_setaffinity(None, &here)?)
 }
 
 /// Takes from the calling process what the VMM shall not have.

@@ -20,6 +20,7 @@
 //! | [`shim`] | the process that owns one machine |
 //! | [`jail`] | what the VMM process may see and do |
 //! | [`cgroup`] | limits and accounting, cgroup v1 and v2 |
+//! | `placement` | which of the host's processors a machine is on |
 //!
 //! It never reads a site profile, makes a tap or a disk image, or runs a program
 //! of the host other than this binary itself (as shim, jail and keeper) and, for Xen, its toolstack.
@@ -36,6 +37,7 @@ mod lock;
 pub mod machine;
 mod namespace;
 mod overhead;
+mod placement;
 mod probe;
 mod process;
 pub mod qemu;

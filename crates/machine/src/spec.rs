@@ -87,8 +87,8 @@ pub struct Limits {
     pub pids_max: Option<u64>,
     /// Share of the CPU, 1 to 10000, 100 by default.
     pub cpu_weight: Option<u32>,
-    /// Whether all of it runs on one of the host's processors, whichever it starts on. A User-Mode Linux guest goes
-    /// back and forth between two processes; between idle processors each turn costs a wake-up.
+    /// Whether all of it runs on one of the host's processors at a time, to which its shim takes it. A User-Mode Linux
+    /// guest goes back and forth between two processes; between idle processors each turn costs a wake-up.
     #[serde(default)]
     pub one_processor: bool,
 }

@@ -56,7 +56,7 @@ pub fn spec(
             memory_max: Some(node.memory + overhead(arrangement.engine())),
             pids_max: Some(PROCESSES),
             cpu_weight: None,
-            one_processor: false,
+            one_processor: arrangement.engine() == Engine::Uml,
         },
     })
 }

@@ -16,6 +16,7 @@ use super::note;
 use super::request::{Answer, Request};
 use crate::capability::{Capability, Change};
 use crate::console::ConsoleAccess;
+use crate::placement::Placement;
 use crate::state::{Exit, Phase};
 use crate::vmm::{Confinement, End, Seat, Sign};
 
@@ -51,6 +52,14 @@ enum Button {
     Again(Instant),
 }
 
+fn placement(live: &Live) -> Option<Placement> {
+    let Phase::Running { vmm, .. } = &live.record.phase else { return None };
+    if !live.spec.limits.one_processor {
+        return None;
+    }
+    Placement::of(vmm.pid, live.ground.group.clone())
+}
+
 /// The loop's state.
 pub(super) struct Watch {
     live: Live,
@@ -63,6 +72,8 @@ pub(super) struct Watch {
     shutting_down: bool,
     ending: Option<Ending>,
     panic: Option<String>,
+    /// Of a machine that is kept on one processor.
+    placement: Option<Placement>,
 }
 
 impl Watch {
@@ -74,6 +85,7 @@ impl Watch {
         live.ground.record(&live.record);
         report()?;
         Ok(Self {
+            placement: placement(&live),
             live,
             clients: Vec::new(),
             input: Vec::new(),
@@ -116,6 +128,10 @@ impl Watch {
             self.accept();
         }
         self.pursue_stop();
+        if self.placement.as_mut().is_some_and(|placement| placement.look().is_err()) {
+            // It is about to be seen to have ended; else it stays where it is.
+            self.placement = None;
+        }
         !end.is_empty()
     }
 
@@ -158,7 +174,8 @@ impl Watch {
             Button::Again(moment) => Some(moment),
             Button::Idle => None,
         };
-        self.deadline().into_iter().chain(again).min()
+        let look = self.placement.as_ref().map(Placement::next);
+        self.deadline().into_iter().chain(again).chain(look).min()
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -87,7 +87,7 @@ impl Lab {
                 memory_max: Some(B::MEMORY + OVERHEAD),
                 pids_max: Some(200),
                 cpu_weight: Some(100),
-                one_processor: false,
+                one_processor: B::PROCESSES_ARE_THE_HOSTS,
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gridgate_machine::{MachineSpec, VmmSpec};
+use gridgate_machine::MachineSpec;
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::PublishedProfile;
 use gridgate_protocol::install_api::{
@@ -248,7 +248,5 @@ pub fn install_spec(
     // Without it the kernel unpacks the installer into a tmpfs, which takes half of a small node's memory and no more.
     spec.kernel_arguments.push("rootfstype=ramfs".to_owned());
     installer::boot(&mut spec.vmm, initramfs);
-    // Where the host's processors are idle an installer is three times as fast so.
-    spec.limits.one_processor = matches!(spec.vmm, VmmSpec::Uml { .. });
     Ok(spec)
 }

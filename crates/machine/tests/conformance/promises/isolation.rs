@@ -117,6 +117,9 @@ pub fn keeps_its_limits<B: Backend>() {
     if !B::PROCESSES_ARE_THE_HOSTS {
         return;
     }
+    let allowed = processors_of(lab.uid);
+    assert!(!allowed.is_empty());
+    assert!(allowed.iter().all(|list| list.parse::<u32>().is_ok()), "more than one: {allowed:?}");
     // Too many processes are a failed fork in the guest, which lives on.
     let mut screen = Screen::write(&machine);
     screen.type_line("i=0; while [ $i -lt 300 ]; do busybox sleep 1000 & i=$((i + 1)); done");
@@ -140,6 +143,18 @@ fn processes_of(uid: u32) -> usize {
     let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
     pids.filter(|pid| std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|m| m.uid() == uid))
         .count()
+}
+
+/// The processors that each process of this user may run on, as a list of numbers and ranges.
+fn processors_of(uid: u32) -> Vec<String> {
+    let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
+    let of = |pid: String| {
+        let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        (owner == uid).then(|| line.trim().to_owned())
+    };
+    pids.filter_map(of).collect()
 }
 
 pub fn leaves_nothing_behind<B: Backend>() {
