@@ -1,19 +1,8 @@
 //! The same node on another VMM and back, with its disk as it is, and installed by itself on each: real User-Mode
 //! Linux, real QEMU. Needs root and the Debian archive. One story; the chapters are named in the output.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    dead_code,
-    reason = "the chapters' names and times are this test's report; the lab is shared with other tests"
-)]
-
-#[path = "../real_site/lab.rs"]
-mod lab;
-#[path = "../real_site/traces.rs"]
-mod traces;
-
-use lab::{Lab, steps};
+use crate::lab::{self, Lab, steps};
+use crate::traces;
 
 const PROFILE: &str = r#"
 [site]

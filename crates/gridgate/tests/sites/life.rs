@@ -2,17 +2,8 @@
 //! changed and destroyed. Needs root and the Debian archive. One story, since each chapter stands on
 //! the one before; the chapters are named in the output.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the chapters' names and times are this test's report"
-)]
-
-#[allow(dead_code, reason = "the lab is shared with another test")]
-mod lab;
-mod traces;
-
-use lab::{Lab, steps};
+use crate::lab::{self, Lab, steps};
+use crate::traces;
 use serde_json::Value;
 
 #[test]

@@ -2,17 +2,6 @@
 //! mended, what nobody needs goes, and the site is carried to a home that has no network at all. Needs root and
 //! the Debian archive. One story; the chapters are named in the output.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    dead_code,
-    reason = "the chapters' names and times are this test's report; the lab is shared with another test"
-)]
-
-#[path = "../real_site/lab.rs"]
-mod lab;
-#[path = "../real_site/traces.rs"]
-mod traces;
 mod travel;
 
 use std::collections::BTreeSet;
@@ -21,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use lab::Lab;
+use crate::lab::{self, Lab};
+use crate::traces;
 use serde_json::Value;
 
 #[test]

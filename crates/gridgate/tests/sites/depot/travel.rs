@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use super::{flip, in_node, packages, report};
 use crate::lab::{self, Lab};
-use crate::{flip, in_node, packages, report};
 
 pub fn carried_out(lab: &Lab, file: &Path) {
     let done = lab.run(&["--json", "depot", "export", &file.display().to_string()]);

@@ -54,7 +54,7 @@ pub fn same_system(lab: &Lab) {
     assert!(fs::metadata(stored).expect("the package").len() > 6, "it was fetched again");
     let status = &lab::done(&events)["status"];
     assert_eq!(lab::node(status, "one")["state"], "running");
-    let record = crate::last(lab);
+    let record = super::last(lab);
     assert_eq!((&record["method"], &record["outcome"]), (&"packages".into(), &"done".into()));
     assert_eq!(record["launches"], 2, "{record}");
     let stages = [
@@ -68,7 +68,7 @@ pub fn same_system(lab: &Lab) {
         "boot",
         "services",
     ];
-    assert_eq!(crate::ended(&record), stages);
+    assert_eq!(super::ended(&record), stages);
     take_stock(lab, "packages");
     let counted = "wc -l </srv/store/image; grep -c ^package /srv/store/image";
     let counted = lab.text(&["exec", "one", "--", "sh", "-c", counted]);
@@ -138,7 +138,7 @@ pub fn failing_script(lab: &Lab) {
     let said = words(&output.stdout) + &words(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("the package tree could not be installed"), "{said}");
-    let record = crate::last(lab);
+    let record = super::last(lab);
     let failure = &record["outcome"]["failed"];
     assert_eq!((&failure["package"], &failure["stage"]), (&"tree".into(), &"configure".into()));
     let log = lab.text(&["install-log", "one"]);

@@ -2,23 +2,12 @@
 //! killed on the way, with damage in the depot, by either method. Needs root and the Debian archive. One story; the chapters are named in
 //! the output.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    dead_code,
-    reason = "the chapters' names and times are this test's report; the lab is shared with other tests"
-)]
-
-#[path = "../real_site/lab.rs"]
-mod lab;
-#[path = "../real_site/traces.rs"]
-mod traces;
-
 mod methods;
 
 use std::fs;
 
-use lab::{Lab, steps};
+use crate::lab::{self, Lab, steps};
+use crate::traces;
 use serde_json::Value;
 
 const PROFILE: &str = r#"

@@ -92,7 +92,7 @@ pub fn put_back(lab: &Lab) {
 /// The profile asks for it on one of the two nodes; the other keeps what was changed.
 pub fn watched(lab: &Lab) {
     let wanted = "[nodes.one]\nreconcile = \"watch\"";
-    lab.write_profile(&crate::PROFILE.replace("[nodes.one]", wanted));
+    lab.write_profile(&super::PROFILE.replace("[nodes.one]", wanted));
     let events = lab.events(&["--json", "up", "--no-check", &lab.profile()]);
     assert_eq!(crate::lab::steps(&events), ["one apply"]);
     let mut follow = lab.spawn(&["--json", "reconcile", "--all", "--watch"]);

@@ -1,22 +1,12 @@
 //! Staying as the profile says, on a real site of two small machines: what was changed by hand is found and
 //! put back. Needs root and the Debian archive. One story; the chapters are named in the output.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    dead_code,
-    reason = "the chapters' names and times are this test's report; the lab is shared with another test"
-)]
-
 mod drift;
-#[path = "../real_site/lab.rs"]
-mod lab;
 mod package;
-#[path = "../real_site/traces.rs"]
-mod traces;
 mod update;
 
-use lab::Lab;
+use crate::lab::{self, Lab};
+use crate::traces;
 
 #[test]
 fn a_site_stays_as_its_profile_says() {

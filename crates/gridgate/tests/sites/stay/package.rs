@@ -6,8 +6,8 @@ use std::io::Write;
 use gridgate_depot::Lock;
 use sha2::{Digest, Sha256};
 
+use super::update::lock_path;
 use crate::lab::Lab;
-use crate::update::lock_path;
 
 /// Puts a package whose program runs this script in the place of the locked one; gives the version that was locked.
 pub fn replace(lab: &Lab, name: &str, version: &str, script: &str) -> String {

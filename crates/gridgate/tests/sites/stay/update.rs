@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::drift::{differences, look};
+use super::drift::{differences, look};
+use super::package;
 use crate::lab::{self, Lab, steps};
-use crate::package;
 
 pub fn lock_path(lab: &Lab) -> PathBuf {
     lab.home.path().join(format!("sites/{}/site.lock", lab.site))
