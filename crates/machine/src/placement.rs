@@ -16,6 +16,11 @@ use crate::cgroup::Group;
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// A machine that has next to nothing of a crowded processor tries the next one after so many looks, and after twice as many
+/// each time that it is crowded there, too.
+const PATIENCE: u32 = 2;
+const MOST_PATIENCE: u32 = 32;
+
 /// What `/proc/stat` counts in: USER_HZ is 100 on every architecture of Debian.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -25,6 +30,9 @@ pub(crate) struct Placement {
     here: usize,
     seen: Option<Look>,
     next: Instant,
+    /// Looks in a row that found it crowded.
+    crowded: u32,
+    patience: u32,
 }
 
 /// What one look sees: all since the host's or the machine's start.
@@ -45,7 +53,8 @@ impl Placement {
         group.cpu_time()?;
         // Machines that started together do not all look, and move, at the same moment.
         let next = Instant::now() + INTERVAL * (vmm % 16) / 16;
-        Some(Self { group, here, seen: None, next })
+        let patience = PATIENCE + vmm % PATIENCE;
+        Some(Self { group, here, seen: None, next, crowded: 0, patience })
     }
 
     /// When to look next.
@@ -65,9 +74,24 @@ impl Placement {
         self.next = now + INTERVAL;
         let used = self.group.cpu_time().ok_or(io::ErrorKind::NotFound)?;
         let look = Look { at: now, used, idle: idle()? };
-        let better = self.seen.as_ref().and_then(|before| better(self.here, before, &look));
-        self.seen = Some(look);
-        better.map_or(Ok(()), |processor| self.take_to(processor))
+        let Some(before) = self.seen.replace(look) else { return Ok(()) };
+        let advice =
+            self.seen.as_ref().map_or(Advice::Stay, |look| advice(self.here, &before, look));
+        match advice {
+            Advice::Stay => {
+                (self.crowded, self.patience) = (0, PATIENCE);
+                Ok(())
+            }
+            Advice::Go(processor) => self.take_to(processor),
+            Advice::Crowded { next } => {
+                self.crowded += 1;
+                if self.crowded < self.patience {
+                    return Ok(());
+                }
+                self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                self.take_to(next)
+            }
+        }
     }
 
     fn take_to(&mut self, processor: usize) -> io::Result<()> {
@@ -85,26 +109,49 @@ impl Placement {
         }
         self.here = processor;
         // What was seen was seen of another processor.
-        self.seen = None;
+        (self.seen, self.crowded) = (None, 0);
         Ok(())
     }
 }
 
-/// The processor on which a machine that is on `here` would have more: when its own was never idle, others had a good part of
-/// it, and the machine itself had some, then the one that was idle the longest, if that was most of the time.
-fn better(here: usize, before: &Look, after: &Look) -> Option<usize> {
+/// What is best for a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Advice {
+    Stay,
+    /// There is one with room.
+    Go(usize),
+    /// It has little of its processor, and none has room. The next one may be no better.
+    Crowded {
+        next: usize,
+    },
+}
+
+/// Where a machine that is on `here` would have more. It is left alone unless its processor was never idle and others had a
+/// good part of it.
+fn advice(here: usize, before: &Look, after: &Look) -> Advice {
     let passed = after.at - before.at;
     let used = after.used.saturating_sub(before.used);
     let rested = |(processor, idle): &(usize, Duration)| {
         let (_, then) = before.idle.iter().find(|(number, _)| number == processor)?;
         Some((idle.saturating_sub(*then), *processor))
     };
-    let mut rests: Vec<_> = after.idle.iter().filter_map(rested).collect();
-    rests.sort_unstable();
-    let (own, _) = rests.iter().find(|(_, processor)| *processor == here)?;
-    let shared = *own * 10 <= passed && used * 10 >= passed && used * 10 <= passed * 9;
-    let (most, processor) = rests.last()?;
-    (shared && *most * 4 >= passed * 3).then_some(*processor)
+    let rests: Vec<_> = after.idle.iter().filter_map(rested).collect();
+    let own = rests.iter().find(|(_, processor)| *processor == here);
+    let full = own.is_some_and(|(idle, _)| *idle * 10 <= passed);
+    if !full || used * 10 < passed || used * 10 > passed * 9 {
+        return Advice::Stay;
+    }
+    if let Some((idle, processor)) = rests.iter().max()
+        && *idle * 4 >= passed * 3
+    {
+        return Advice::Go(*processor);
+    }
+    let others = || rests.iter().map(|(_, processor)| *processor).filter(|other| *other != here);
+    let next = others().filter(|other| *other > here).min().or_else(|| others().min());
+    match next {
+        Some(next) if used * 10 < passed * 3 => Advice::Crowded { next },
+        _ => Advice::Stay,
+    }
 }
 
 /// Keeps the calling process, and all that it starts, on the processor that it runs on.
@@ -150,15 +197,17 @@ mod tests {
     fn a_machine_leaves_a_shared_processor_for_one_with_room() {
         let start = Instant::now();
         let before = look(start, 500, &[(0, 1000), (1, 5000), (2, 0)]);
-        let goes = |used, idle: &[(usize, u64)]| {
-            better(0, &before, &look(start + Duration::from_millis(200), used, idle))
+        let told = |used, idle: &[(usize, u64)]| {
+            advice(0, &before, &look(start + Duration::from_millis(200), used, idle))
         };
-        assert_eq!(goes(600, &[(0, 1010), (1, 5150), (2, 180)]), Some(2));
-        assert_eq!(goes(600, &[(0, 1010), (1, 5140), (2, 140)]), None, "no room");
-        assert_eq!(goes(600, &[(0, 1050), (1, 5200), (2, 0)]), None, "there is enough here");
-        assert_eq!(goes(690, &[(0, 1000), (1, 5200), (2, 0)]), None, "it has all of it");
-        assert_eq!(goes(510, &[(0, 1000), (1, 5200), (2, 0)]), None, "it does next to nothing");
-        assert_eq!(goes(600, &[(0, 1000), (3, 9000)]), None, "nothing is known of 3");
+        assert_eq!(told(600, &[(0, 1010), (1, 5150), (2, 180)]), Advice::Go(2));
+        assert_eq!(told(600, &[(0, 1010), (1, 5140), (2, 140)]), Advice::Stay, "no room");
+        assert_eq!(told(600, &[(0, 1050), (1, 5200), (2, 0)]), Advice::Stay, "enough here");
+        assert_eq!(told(690, &[(0, 1000), (1, 5200), (2, 0)]), Advice::Stay, "it has all of it");
+        assert_eq!(told(510, &[(0, 1000), (1, 5200), (2, 0)]), Advice::Stay, "it does nothing");
+        assert_eq!(told(600, &[(0, 1000), (3, 9000)]), Advice::Stay, "nothing is known of 3");
+        let crowded = Advice::Crowded { next: 1 };
+        assert_eq!(told(540, &[(0, 1000), (1, 5010), (2, 0)]), crowded, "a fifth, and no room");
     }
 
     #[test]
