@@ -54,6 +54,7 @@ pub fn probe(
         cpus: 1,
         disks: Vec::new(),
         nic: None,
+        clock: None,
         kernel_arguments: vec!["panic=1".into()],
         run_dir: scratch.to_owned(),
         limits: Limits { cgroup: format!("gridgate/probe-{uid}"), ..Limits::default() },

@@ -27,6 +27,10 @@ pub struct MachineSpec {
     pub nic: Option<Nic>,
     /// Kernel arguments such as `root=PARTLABEL=gridgate-root rw`.
     pub kernel_arguments: Vec<String>,
+    /// What its clock shows when it starts, seconds since 1970; none: the host's time. QEMU only: to try what a
+    /// machine does whose battery is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<i64>,
     /// Where sockets, state and the console log are kept. Created mode 0700.
     pub run_dir: PathBuf,
     /// Limits on the host's side.

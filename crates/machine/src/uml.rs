@@ -68,6 +68,9 @@ impl Vmm for Uml {
         if spec.cpus != 1 {
             return Err(format!("User-Mode Linux has one CPU, {} were asked for", spec.cpus));
         }
+        if spec.clock.is_some() {
+            return Err("User-Mode Linux has the host's clock, another time was asked for".into());
+        }
         if spec.memory < LEAST_MEMORY {
             return Err(format!(
                 "User-Mode Linux needs at least {} MiB of memory, {} MiB were asked for",

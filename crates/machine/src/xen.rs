@@ -136,6 +136,9 @@ impl Vmm for Xen {
                 "a {kind} guest needs at least {least} MiB, {asked} MiB were asked for"
             ));
         }
+        if spec.clock.is_some() {
+            return Err("a Xen guest has the hypervisor's clock, another time was asked for".into());
+        }
         if spec.cpus == 0 {
             return Err("a guest needs a CPU, none was asked for".into());
         }

@@ -159,6 +159,9 @@ pub struct InstallRequest {
     pub wipe_data: Vec<String>,
     /// Go on with the one that is unfinished.
     pub resume: bool,
+    /// What the machine's clock shows when the installer starts, seconds since 1970; none: the host's time. QEMU only.
+    #[serde(default)]
+    pub clock: Option<i64>,
     /// The site's profile; none: as it was last brought up.
     pub source: Option<SiteSource>,
     /// Debian mirror given on the command line.

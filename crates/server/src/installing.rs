@@ -27,6 +27,7 @@ use crate::task::Task;
 use crate::vmms::{Needs, Sources, Vmms};
 use crate::wait::blocking;
 use crate::wanted::{self, Wanted};
+use crate::{services, up};
 
 /// Installs a node, or goes on with it.
 pub async fn run(
@@ -35,29 +36,32 @@ pub async fn run(
     request: InstallRequest,
     task: &Arc<Task>,
 ) -> Result<bool, Failure> {
+    let before = site.wanted();
     let wanted = wanted_by(site, node, &request).await?;
-    let look = site.installations.look(node);
-    let installer_runs = installer_runs(site, node).await?;
-    let way = way(node, look.as_ref(), installer_runs, request.resume)?;
-    let done = match way {
-        Way::Join => {
-            task.emit(Event::Warning { text: format!("{node} is installing itself: joined") });
-            crate::services::open(site, &wanted, Some(task)).await?;
-            follow::to_its_end(site, node, task).await
-        }
-        Way::Boot => Ok(()),
-        Way::Again => {
-            begin::check_wipe(&wanted, node, &request.wipe_data)?;
-            begin::again(site, &wanted, node, &request, task).await?;
-            follow::to_its_end(site, node, task).await
-        }
-        Way::New => {
-            begin::check_wipe(&wanted, node, &request.wipe_data)?;
-            begin::new(site, &wanted, node, &request, task).await?;
-            follow::to_its_end(site, node, task).await
+    let start = match start(site, &wanted, node, &request, task).await {
+        Ok(start) => start,
+        Err(failure) => {
+            if request.source.is_some() {
+                up::take_back(site, before);
+            }
+            return Err(failure);
         }
     };
-    done?;
+    if request.source.is_some() {
+        wanted::store(&site.dir, &wanted.source)?;
+    }
+    match start {
+        Start::Join => {
+            task.emit(Event::Warning { text: format!("{node} is installing itself: joined") });
+            services::open(site, &wanted, Some(task)).await?;
+            follow::to_its_end(site, node, task).await?;
+        }
+        Start::Boot => {}
+        Start::Launch(prepared) => {
+            begin::launch(site, &wanted, node, *prepared, task).await?;
+            follow::to_its_end(site, node, task).await?;
+        }
+    }
     let needs = Needs { launches: [wanted.choice(node)?.engine].into(), images: false };
     let sources = Sources { mirror: request.mirror, environment: request.environment };
     let vmms = Vmms::gather(site, &wanted, needs, sources, task).await?;
@@ -66,6 +70,35 @@ pub async fn run(
         site.installations.note(node, |known| record::fail(known, &failure.what))?;
     }
     booted.map(|()| true)
+}
+
+/// What is to be done first.
+enum Start {
+    Join,
+    Boot,
+    Launch(Box<begin::Prepared>),
+}
+
+/// Looks at everything that may be wrong, and touches nothing of the node.
+async fn start(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    node: &str,
+    request: &InstallRequest,
+    task: &Arc<Task>,
+) -> Result<Start, Failure> {
+    if wanted.node(node).is_none() {
+        return Err(failure(ErrorKind::NotFound, format!("{} has no node {node}", site.name)));
+    }
+    let look = site.installations.look(node);
+    let installer_runs = installer_runs(site, node).await?;
+    let prepared = match way(node, look.as_ref(), installer_runs, request.resume)? {
+        Way::Join => return Ok(Start::Join),
+        Way::Boot => return Ok(Start::Boot),
+        Way::Again => begin::again(site, wanted, node, request, task).await?,
+        Way::New => begin::new(site, wanted, node, request, task).await?,
+    };
+    Ok(Start::Launch(Box::new(prepared)))
 }
 
 /// How a command is to be understood.
@@ -108,7 +141,7 @@ fn nothing_to_resume(node: &str) -> Failure {
         .hint(format!("`gridgate install {node}` begins one"))
 }
 
-/// What the site must be: as it is known, or as the profile of the request says.
+/// What the site must be: as it is known, or as the profile of the request says, which is not stored yet.
 async fn wanted_by(
     site: &Arc<Site>,
     node: &str,
@@ -119,18 +152,13 @@ async fn wanted_by(
         Some(source) => {
             let (home, source) = (site.home.clone(), source.clone());
             let (wanted, ca) = blocking(move || wanted::compile(&home, source)).await??;
-            wanted::store(&site.dir, &wanted.source)?;
             Some(site.set_wanted(wanted, ca))
         }
     };
-    let wanted = wanted.ok_or_else(|| {
+    wanted.ok_or_else(|| {
         failure(ErrorKind::NotFound, format!("{} has not been brought up yet", site.name))
             .hint(format!("name its profile: `gridgate install {node} --profile site.toml`"))
-    })?;
-    if wanted.node(node).is_none() {
-        return Err(failure(ErrorKind::NotFound, format!("{} has no node {node}", site.name)));
-    }
-    Ok(wanted)
+    })
 }
 
 /// Whether a machine was launched to install its node.

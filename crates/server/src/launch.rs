@@ -49,6 +49,7 @@ pub fn spec(
         cpus: node.cpus,
         disks: own.chain(vmms.disks(arrangement)).collect(),
         nic: Some(nic(node, wanted)),
+        clock: None,
         kernel_arguments: kernel_arguments(arrangement.engine()),
         run_dir: node_dir.run(),
         limits: Limits {

@@ -79,7 +79,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
 
 /// After a profile that could not be followed: the site is what it was before. One that was nothing
 /// before has no more than a CA that has signed nothing; that goes too.
-fn take_back(site: &Site, before: Option<Arc<Wanted>>) {
+pub fn take_back(site: &Site, before: Option<Arc<Wanted>>) {
     let new = before.is_none() && !site.dir.source().exists();
     site.set_back(before);
     if new && let Err(e) = std::fs::remove_dir_all(site.dir.path()) {

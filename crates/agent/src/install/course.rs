@@ -23,10 +23,10 @@ pub(super) fn run(
 ) -> Result<(), InstallFailure> {
     let progress = Progress::new();
     let identity = identity()?;
-    clock::correct_from_file();
+    let set_back = clock::correct_from_file();
     bring_up_network(&identity, events, modules)?;
     let disk = Disk::find(line, events, modules)?;
-    let begin = begin(&disk, modules);
+    let begin = begin(&disk, modules, set_back);
     let begun = until_reachable(|| InstallClient::begin(&identity, &begin));
     let (client, order) = begun.map_err(|e| again(Stage::Start, e))?;
     clock::correct(order.clock);
@@ -68,13 +68,14 @@ fn bring_up_network(
     up.ok_or_else(|| again(Stage::Start, why()))
 }
 
-fn begin(disk: &Disk, modules: &Modules) -> Begin {
+fn begin(disk: &Disk, modules: &Modules, set_back: i64) -> Begin {
     Begin {
         boot_id: kernel::boot_id(),
         kernel: modules.release().to_owned(),
         disk: disk.block.bytes,
         partitions: disk.names(),
-        clock: clock::now(),
+        // As it would be had nobody set it: what is off is to be known.
+        clock: clock::now() + set_back,
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Install {
     /// Go on with the installation that is unfinished
     #[arg(long)]
     resume: bool,
+    /// What the machine's clock shows at first, such as 2003-01-01T00:00:00Z: to see that a wrong one is put right (QEMU only)
+    #[arg(long, value_name = "TIME")]
+    clock: Option<jiff::Timestamp>,
     /// Site profile; without it, the site as it was last brought up
     #[arg(long, value_name = "FILE", conflicts_with = "site")]
     profile: Option<PathBuf>,
@@ -111,6 +114,7 @@ impl Install {
             method: self.method.map(Into::into),
             wipe_data: self.wipe_data,
             resume: self.resume,
+            clock: self.clock.map(jiff::Timestamp::as_second),
             source,
             mirror: self.mirror,
             environment: environment(),

@@ -60,6 +60,10 @@ fn birth(lab: &Lab) -> String {
 }
 
 fn refused(lab: &Lab) {
+    let output = lab.run(&["install", "one", "--clock", "2003-01-01T00:00:00Z"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("nothing was touched"), "{text}");
     let output = lab.run(&["convert", "one", "--vmm", "qemu", "--accelerator", "tcg"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
@@ -100,7 +104,11 @@ fn tried_once(lab: &Lab) {
 }
 
 fn installs_itself(lab: &Lab) {
-    let events = lab.events(&["--json", "install", "one"]);
+    // A battery that is empty: no certificate is valid then.
+    let events = lab.events(&["--json", "install", "one", "--clock", "2003-01-01T00:00:00Z"]);
+    let log = lab.json(&["--json", "install-log", "one"]);
+    let off = log[0]["clock_off_s"].as_i64().expect("how far the clock was off");
+    assert!(off < -20 * 365 * 86_400, "{off}");
     let status = &lab::done(&events)["status"];
     let health = lab::node(status, "one")["health"].as_array().expect("health").clone();
     assert!(!health.is_empty() && health.iter().all(|check| check["ok"] == true), "{health:?}");

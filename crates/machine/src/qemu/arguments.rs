@@ -95,6 +95,9 @@ impl Line {
                 self.add("cpu", "max");
             }
         }
+        if let Some(clock) = spec.clock.and_then(|clock| jiff::Timestamp::from_second(clock).ok()) {
+            self.add("rtc", format!("base={}", clock.strftime("%Y-%m-%dT%H:%M:%S")));
+        }
         self.add("m", format!("{}K", spec.memory >> 10));
         self.add("smp", spec.cpus.to_string());
         self.add("device", self.bus.device("rng"));

@@ -28,6 +28,7 @@ fn spec(qemu: &Qemu) -> MachineSpec {
             mac: "02::1".into(),
             filter: None,
         }),
+        clock: None,
         kernel_arguments: vec!["root=PARTLABEL=gridgate-root".into(), "rw".into()],
         run_dir: "/run/ce".into(),
         limits: Limits::default(),

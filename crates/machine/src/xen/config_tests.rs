@@ -29,6 +29,7 @@ fn spec(guest: XenGuest, boot: XenBoot, tuning: XenTuning) -> MachineSpec {
             mac: "02:00:00:00:00:0a".into(),
             filter: None,
         }),
+        clock: None,
         kernel_arguments: vec!["root=PARTLABEL=gridgate-root".into(), "a=\"b\\c\"".into()],
         run_dir: "/home/ce/run".into(),
         limits: Limits { cgroup: "gridgate/ce".into(), cpu_weight: Some(50), ..Limits::default() },

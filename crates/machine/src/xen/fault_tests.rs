@@ -21,6 +21,7 @@ fn told(said: &str) -> String {
         cpus: 1,
         disks: Vec::new(),
         nic: None,
+        clock: None,
         kernel_arguments: Vec::new(),
         run_dir: "/run".into(),
         limits: Limits::default(),

@@ -80,6 +80,7 @@ impl Lab {
             cpus: 1,
             disks: vec![Disk::own(disk)],
             nic: None,
+            clock: None,
             kernel_arguments: guest::kernel_arguments(),
             run_dir,
             limits: Limits {

@@ -11,11 +11,13 @@ use gridgate_protocol::install_api::{
 use gridgate_protocol::site_api::{ErrorKind, InstallRequest};
 
 use crate::failure::{Failure, Hint, failure};
+use crate::images::Installed;
 use crate::install::record;
 use crate::installer;
 use crate::site::Site;
 use crate::software::{self, Software};
 use crate::task::Task;
+use crate::verdicts::Engine;
 use crate::vmms::{Needs, Vmms};
 use crate::wait::blocking;
 use crate::wanted::Wanted;
@@ -25,7 +27,7 @@ use crate::{disks, images, launch, memory, services, stop};
 const TABLES: u64 = 2 << 20;
 
 /// Names after `--wipe-data` that are no data partitions of the node.
-pub fn check_wipe(wanted: &Wanted, node: &str, names: &[String]) -> Result<(), Failure> {
+fn check_wipe(wanted: &Wanted, node: &str, names: &[String]) -> Result<(), Failure> {
     let Some(compiled) = wanted.node(node) else { return Ok(()) };
     let unknown: Vec<_> = names
         .iter()
@@ -41,6 +43,15 @@ pub fn check_wipe(wanted: &Wanted, node: &str, names: &[String]) -> Result<(), F
     Err(failure(ErrorKind::Input, what).hint(format!("its data partitions: {hint}")))
 }
 
+/// All that an installation needs; nothing of the node was touched for it.
+pub struct Prepared {
+    vmms: Vmms,
+    /// What the installer's clock is to show, seconds since 1970.
+    clock: Option<i64>,
+    /// Of one that begins: what it is, and what the node will have. None: the one that is known goes on.
+    new: Option<(Order, Installed, InstallRecord)>,
+}
+
 /// A new installation, from the beginning.
 pub async fn new(
     site: &Arc<Site>,
@@ -48,7 +59,9 @@ pub async fn new(
     name: &str,
     request: &InstallRequest,
     task: &Arc<Task>,
-) -> Result<(), Failure> {
+) -> Result<Prepared, Failure> {
+    check_wipe(wanted, name, &request.wipe_data)?;
+    check_clock(wanted, name, request.clock)?;
     let method = request.method.unwrap_or_default();
     let (vmms, software) = ready(site, wanted, name, request, method, task).await?;
     let node = node(wanted, name)?;
@@ -92,10 +105,7 @@ pub async fn new(
         resume: None,
         clock: 0,
     };
-    stop::node(site, name, stop::LIMIT, task).await?;
-    let disk = order.disk.clone();
-    site.installations.open(order, software.installed, record)?;
-    launch_installer(site, wanted, name, &vmms, Some(disk), task).await
+    Ok(Prepared { vmms, clock: request.clock, new: Some((order, software.installed, record)) })
 }
 
 /// The installer again, for the same installation.
@@ -105,7 +115,9 @@ pub async fn again(
     name: &str,
     request: &InstallRequest,
     task: &Arc<Task>,
-) -> Result<(), Failure> {
+) -> Result<Prepared, Failure> {
+    check_wipe(wanted, name, &request.wipe_data)?;
+    check_clock(wanted, name, request.clock)?;
     let method = site.installations.look(name).map(|look| look.record.method).unwrap_or_default();
     if request.method.is_some_and(|asked| asked != method) {
         let what = format!("{name}'s unfinished installation has another method");
@@ -120,8 +132,25 @@ pub async fn again(
         return Err(failure(ErrorKind::Input, what)
             .hint(format!("`gridgate install {name}` without --resume begins anew")));
     }
+    Ok(Prepared { vmms, clock: request.clock, new: None })
+}
+
+/// Stops the node and launches its installer.
+pub async fn launch(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    name: &str,
+    prepared: Prepared,
+    task: &Arc<Task>,
+) -> Result<(), Failure> {
+    let Prepared { vmms, clock, new } = prepared;
     stop::node(site, name, stop::LIMIT, task).await?;
-    launch_installer(site, wanted, name, &vmms, None, task).await
+    let mut disk = None;
+    if let Some((order, installed, record)) = new {
+        disk = Some(order.disk.clone());
+        site.installations.open(order, installed, record)?;
+    }
+    launch_installer(site, wanted, name, &vmms, (disk, clock), task).await
 }
 
 fn node<'a>(wanted: &'a Wanted, name: &str) -> Result<&'a CompiledNode, Failure> {
@@ -194,13 +223,24 @@ fn disk_order(node: &CompiledNode, wipe: &[String], root_least: u64) -> Result<D
     Err(small.hint(format!("nodes.{name}: disk = \"{} MiB\"", mib(needed))))
 }
 
-/// Starts the node's machine with the installer in it; with the disk's order when the installation is new.
+/// Whether the node's VMM can be started with such a clock.
+fn check_clock(wanted: &Wanted, name: &str, clock: Option<i64>) -> Result<(), Failure> {
+    let engine = wanted.choice(name)?.engine;
+    if clock.is_none() || matches!(engine, Engine::Kvm | Engine::Tcg) {
+        return Ok(());
+    }
+    let what = format!("{name} runs on {engine}, which has the host's clock; nothing was touched");
+    Err(failure(ErrorKind::Input, what).hint("--clock is for nodes on QEMU"))
+}
+
+/// Starts the node's machine with the installer in it; with the disk's order when the installation is new, and with
+/// this time, seconds since 1970, on its clock.
 async fn launch_installer(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     name: &str,
     vmms: &Vmms,
-    disk: Option<DiskOrder>,
+    (disk, clock): (Option<DiskOrder>, Option<i64>),
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     services::open(site, wanted, Some(task)).await?;
@@ -217,7 +257,8 @@ async fn launch_installer(
         let identity = disks::identity(node, &wanted, &at.ca_certificate()?, token);
         let initramfs =
             installer::for_node(&at, &vmms, wanted.choice(&owned)?.engine, &dir, &identity, uid)?;
-        let spec = install_spec(launch::spec(&at.dir, node, &wanted, &vmms)?, &initramfs)?;
+        let mut spec = install_spec(launch::spec(&at.dir, node, &wanted, &vmms)?, &initramfs)?;
+        spec.clock = clock;
         let now = jiff::Timestamp::now();
         at.installations.note(&owned, |known| record::start(known, Stage::Start, now))?;
         launch::start(&spec, &owned, &wanted)?;

@@ -77,19 +77,32 @@ fn unchanged(lab: &Lab) {
     assert_eq!(lab::done(&events)["changed"], false);
 }
 
+fn refused(lab: &Lab, arguments: &[&str], code: i32, words: &[&str]) {
+    let output = lab.run(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+}
+
 fn refusals(lab: &Lab) {
     let before = lab.machine_pids();
-    let refused = |arguments: &[&str], code: i32, words: &[&str]| {
-        let output = lab.run(arguments);
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(words.iter().all(|word| text.contains(word)), "{text}");
-    };
-    refused(&["install", "one", "--wipe-data", "nothing"], 2, &["nothing", "store"]);
-    refused(&["install", "one", "--resume"], 6, &["no installation of one is unfinished"]);
-    refused(&["install", "two"], 6, &["two"]);
+    refused(lab, &["install", "one", "--wipe-data", "nothing"], 2, &["nothing", "store"]);
+    refused(lab, &["install", "one", "--resume"], 6, &["no installation of one is unfinished"]);
+    refused(lab, &["install", "two"], 6, &["two"]);
+    too_small(lab);
     assert_eq!(lab.machine_pids(), before);
     assert_eq!(records(lab).len(), 1);
+}
+
+/// A data partition that leaves no room for the root: the node runs on, from the disk that it has.
+fn too_small(lab: &Lab) {
+    let mark = "echo mine >/srv/store/mark && sync";
+    lab.text(&["exec", "one", "--", "sh", "-c", mark]);
+    lab.write_profile(&PROFILE.replace("64 MiB", "1900 MiB"));
+    let words = ["too small", "2048 MiB", "1900 MiB for data partitions", "nothing was touched"];
+    refused(lab, &["install", "one", "--profile", &lab.profile()], 2, &words);
+    lab.write_profile(PROFILE);
+    assert_eq!(lab.text(&["exec", "one", "--", "cat", "/srv/store/mark"]).trim(), "mine");
 }
 
 /// Follows an installation until it fetches.
