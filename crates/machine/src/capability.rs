@@ -73,9 +73,10 @@ pub enum Change {
         /// How much; none for no limit.
         limit: Rate,
     },
-    /// Slow the network card down.
+    /// Slow the network card down. What is sent and received beyond the limit is dropped. A
+    /// machine always starts without a limit.
     NetworkLimit {
-        /// How much; none for no limit.
+        /// How much, in each direction; none for no limit.
         limit: Rate,
     },
     /// Change the share of the CPU.
@@ -99,19 +100,20 @@ impl Change {
     }
 }
 
-/// A limit on a flow, both directions together.
+/// A limit on a flow: a disk's both directions together, each direction of a network card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Bytes in a second.
     pub bytes_per_second: Option<u64>,
-    /// Operations in a second: a disk's reads and writes.
+    /// Operations in a second: a disk's reads and writes; frames of a network card, of which a
+    /// guest may hand over those of one stream in one of up to 64 KiB.
     pub operations_per_second: Option<u64>,
 }
 
 /// Capability: changes a running machine.
 pub trait Controls {
-    /// What it can change. The CPU share of a jailed VMM is its control group's: one that
-    /// claims it is not asked to do it.
+    /// What it can change. The CPU share of a jailed VMM is its control group's, a limit on the
+    /// network the host's: one that claims them is not asked to do it.
     fn claims(&self) -> &'static [Capability];
 
     /// Makes a change that it claims. Must not take longer than about half a second.

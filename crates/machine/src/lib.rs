@@ -19,6 +19,7 @@
 //! | [`console`] | reading from and writing to a guest's console |
 //! | [`shim`] | the process that owns one machine |
 //! | [`jail`] | what the VMM process may see and do |
+//! | [`throttle`] | limits on what its network card carries |
 //! | [`cgroup`] | limits and accounting, cgroup v1 and v2 |
 //! | `placement` | which of the host's processors a machine is on |
 //!
@@ -45,6 +46,7 @@ pub mod shim;
 mod socket;
 pub mod spec;
 pub mod state;
+pub mod throttle;
 pub mod uml;
 mod usage;
 pub mod vmm;

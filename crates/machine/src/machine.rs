@@ -291,6 +291,14 @@ impl Machine {
         self.change(&Change::DiskLimit { disk, limit })
     }
 
+    /// Slows what its network card sends and receives down, or lets it run free.
+    ///
+    /// # Errors
+    /// As [`Machine::change`].
+    pub fn limit_network(&self, limit: Rate) -> Result<(), MachineError> {
+        self.change(&Change::NetworkLimit { limit })
+    }
+
     /// Whether it runs and its guest is held.
     ///
     /// # Errors

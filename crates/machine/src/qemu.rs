@@ -186,7 +186,13 @@ impl PowerButton for Qemu {
 
 impl Controls for Qemu {
     fn claims(&self) -> &'static [Capability] {
-        &[Capability::Pause, Capability::Memory, Capability::DiskLimit, Capability::CpuShare]
+        &[
+            Capability::Pause,
+            Capability::Memory,
+            Capability::DiskLimit,
+            Capability::NetworkLimit,
+            Capability::CpuShare,
+        ]
     }
 
     fn change(&self, seat: &Seat<'_>, change: &Change) -> io::Result<()> {

@@ -10,6 +10,7 @@
 //! One thread, one poll loop, bounded memory: whatever the guest prints and whoever
 //! connects. It knows of its site what the machine's spec says.
 
+mod change;
 mod client;
 mod feed;
 mod ground;

@@ -171,7 +171,7 @@ impl PowerButton for Uml {
 
 impl Controls for Uml {
     fn claims(&self) -> &'static [Capability] {
-        &[Capability::Pause, Capability::CpuShare]
+        &[Capability::Pause, Capability::NetworkLimit, Capability::CpuShare]
     }
 
     fn change(&self, seat: &Seat<'_>, change: &Change) -> io::Result<()> {

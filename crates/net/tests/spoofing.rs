@@ -8,6 +8,7 @@ mod support;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
+use gridgate_machine::{Nic, Rate, throttle};
 use gridgate_net::{ensure, in_namespace};
 use support::node::{BROADCAST, Mac, Node, arp, ipv4, text};
 use support::{Network, SERVER};
@@ -39,6 +40,41 @@ async fn honest_frames_arrive() {
 #[tokio::test]
 async fn forged_frames_do_not() {
     let (_network, one, two) = two_nodes().await;
+    forge(&one, &two);
+}
+
+#[tokio::test]
+async fn forged_frames_do_not_under_a_limit_and_do_not_count_against_it() {
+    let (network, one, two) = two_nodes().await;
+    let port = &network.0.ports[0];
+    let nic = Nic {
+        namespace: network.path(),
+        tap: port.tap.clone(),
+        mac: port.mac.clone(),
+        filter: None,
+    };
+    // As many frames may pass at once as honest ones are sent.
+    let rate = Rate { bytes_per_second: Some(1 << 20), operations_per_second: Some(20) };
+    throttle::limit(&nic, rate).unwrap();
+    for _ in 0..1000 {
+        one.send(&ipv4(one.mac, two.mac, OTHER, two.address, "x"));
+    }
+    one.send(&one.ipv4(two.mac, two.address, "first"));
+    assert_eq!(text(&two.receive()), "first");
+    forge(&one, &two);
+    // What is over the limit is dropped.
+    for number in 0..400 {
+        one.send(&one.ipv4(two.mac, two.address, &number.to_string()));
+    }
+    throttle::lift(&nic).unwrap();
+    one.send(&one.ipv4(two.mac, two.address, "last"));
+    let arriving = std::iter::repeat_with(|| text(&two.receive()).to_owned());
+    assert!(arriving.take_while(|text| text != "last").count() < 400);
+    assert_eq!(ensure(&network.0).await.unwrap(), Default::default());
+}
+
+/// One that forges in every way, each time with an honest frame after it.
+fn forge(one: &Node, two: &Node) {
     let mut tagged = one.ipv4(two.mac, two.address, "tagged");
     tagged.splice(12..12, [0x81, 0x00, 0x00, 0x01]);
     let mut ipv6 = one.ipv4(two.mac, two.address, "another protocol");

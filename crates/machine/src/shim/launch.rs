@@ -16,6 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::change;
 use super::feed::Feed;
 use super::ground::Ground;
 use super::note;
@@ -66,6 +67,7 @@ pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
     let ground = Ground::of(run_dir, &spec.limits.cgroup).map_err(host("find control groups"))?;
     // A killed predecessor's VMM dies with it, but not in no time.
     ground.clear();
+    change::lift_network_limit(&spec);
     if let Some(undertaker) = spec.vmm.vmm().undertaker() {
         undertaker.end(&spec).map_err(host("end what is left of an earlier start"))?;
     }

@@ -10,15 +10,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::change;
 use super::client::{Client, Heard, Role};
 use super::launch::Live;
 use super::note;
 use super::request::{Answer, Request};
-use crate::capability::{Capability, Change};
+use crate::capability::Change;
 use crate::console::ConsoleAccess;
 use crate::placement::Placement;
 use crate::state::{Exit, Phase};
-use crate::vmm::{Confinement, End, Seat, Sign};
+use crate::vmm::{End, Seat, Sign};
 
 /// Most connections at once.
 const CLIENTS: usize = 32;
@@ -279,7 +280,7 @@ impl Watch {
                 Role::Stopping { deadline: Instant::now() + limit }
             }
             Request::Change { change } => {
-                let answer = match self.change(&change) {
+                let answer = match self.live.change(&change) {
                     Ok(()) => Answer::Taken,
                     Err(e) => Answer::Refused { why: e.to_string() },
                 };
@@ -346,34 +347,10 @@ impl Watch {
         };
     }
 
-    /// Changes the running machine: what is a matter of the control group here, all else
-    /// through the VMM.
-    fn change(&mut self, change: &Change) -> std::io::Result<()> {
-        let Some(controls) = self.live.vmm.controls() else {
-            return Err(ErrorKind::Unsupported.into());
-        };
-        if !controls.claims().contains(&change.capability()) {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        let jailed = matches!(self.live.vmm.confinement(&self.live.spec), Confinement::Jail(_));
-        match change {
-            Change::CpuShare { weight } if jailed => self.live.ground.group.set_cpu_weight(*weight),
-            _ => {
-                let directory = self.live.ground.seat();
-                controls.change(&Seat { directory: &directory, spec: &self.live.spec }, change)
-            }
-        }?;
-        if change.capability() == Capability::Pause {
-            self.live.record.paused = *change == Change::Pause;
-            self.live.ground.record(&self.live.record);
-        }
-        Ok(())
-    }
-
     /// A guest that is held cannot shut down.
     fn wake(&mut self) {
         if self.live.record.paused
-            && let Err(e) = self.change(&Change::Resume)
+            && let Err(e) = self.live.change(&Change::Resume)
         {
             note(&format!("cannot let the guest go on: {e}"));
         }
@@ -407,6 +384,7 @@ impl Watch {
         if let Err(e) = self.live.bury() {
             note(&format!("something of the machine is left: {e}"));
         }
+        change::lift_network_limit(&self.live.spec);
         self.live.ground.record(&record);
         self.live.ground.clear();
         self.live.release_disks();

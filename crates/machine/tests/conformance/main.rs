@@ -66,10 +66,14 @@ macro_rules! backend {
                 runs_as_its_user_without_capabilities,
                 sees_only_its_jail,
                 has_namespaces_of_its_own,
-                sees_its_network_card,
                 keeps_its_limits,
                 leaves_nothing_behind,
                 stays_small,
+            ],
+            network: [
+                sees_its_network_card,
+                limits_its_network_card,
+                starts_without_a_limit_on_its_network,
             ],
         );
     };

@@ -5,3 +5,4 @@ pub mod domain;
 pub mod failure;
 pub mod isolation;
 pub mod life;
+pub mod network;

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use gridgate_machine::Nic;
-
-use crate::guest::READY;
-use crate::lab::{Backend, Lab, OVERHEAD, PATIENCE, Screen, pid, shim_pid, start, status};
+use crate::lab::{Backend, Lab, OVERHEAD, PATIENCE, Screen, pid, shim_pid, status};
 
 pub fn runs_as_its_user_without_capabilities<B: Backend>() {
     let lab = Lab::new();
@@ -64,45 +61,6 @@ pub fn has_namespaces_of_its_own<B: Backend>() {
         let of = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).unwrap().ino();
         assert_ne!(of("self"), of(&vmm.to_string()), "{kind}");
     }
-}
-
-pub fn sees_its_network_card<B: Backend>() {
-    let mut lab = Lab::new();
-    let namespace = lab.network("tap0");
-    let mut spec = lab.spec::<B>("a");
-    let mac = "02:00:00:00:00:2a".to_owned();
-    spec.nic = Some(Nic {
-        namespace: namespace.clone(),
-        tap: "tap0".into(),
-        mac: mac.clone(),
-        filter: None,
-    });
-    let machine = start(&spec).unwrap();
-    let net = |path: String| std::fs::metadata(path).unwrap().ino();
-    let vmm = pid(&machine);
-    let inside = net(format!("/proc/{vmm}/ns/net"));
-    assert_eq!(inside, net(namespace.display().to_string()));
-    let mut screen = Screen::write(&machine);
-    screen.expect(READY);
-    // Its name is the kernel's affair; the address is the profile's.
-    screen.type_line(&format!(
-        "for c in /sys/class/net/*; do grep -q {mac} $c/address && card=${{c##*/}}; done"
-    ));
-    screen.type_line("echo card: $(cat /sys/class/net/$card/address)");
-    screen.expect(&format!("card: {mac}"));
-    // The kernel answers ARP for the card as soon as it is up: a frame there and one back.
-    screen.type_line(
-        "busybox ip link set $card up; busybox ip address add 192.0.2.2/24 dev $card; echo u$((1))p",
-    );
-    screen.expect("u1p");
-    let name = namespace.file_name().unwrap().to_str().unwrap();
-    let ip = |words: &[&str]| {
-        crate::archive::run(std::process::Command::new("ip").args(["-n", name]).args(words));
-    };
-    ip(&["address", "add", "192.0.2.1/24", "dev", "tap0"]);
-    screen.type_line("busybox ping -c 1 192.0.2.1 && echo pi$((1))ng");
-    screen.expect("pi1ng");
-    machine.stop(PATIENCE).unwrap();
 }
 
 pub fn keeps_its_limits<B: Backend>() {
