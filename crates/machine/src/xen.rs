@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::capability::{Capability, Change, Controls};
 use crate::error::StartFailure;
 use crate::jail::seat_name;
 use crate::spec::{MachineSpec, Nic, VmmSpec, XenBoot, XenGuest, XenTuning};
@@ -205,8 +206,22 @@ impl Vmm for Xen {
         Some(self)
     }
 
+    fn controls(&self) -> Option<&dyn Controls> {
+        Some(self)
+    }
+
     fn undertaker(&self) -> Option<&dyn Undertaker> {
         Some(self)
+    }
+}
+
+impl Controls for Xen {
+    fn claims(&self) -> &'static [Capability] {
+        &[Capability::NetworkLimit]
+    }
+
+    fn change(&self, _seat: &Seat<'_>, _change: &Change) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -20,7 +20,7 @@ use super::modules::load_order;
 use super::parts::Parts;
 
 /// What the privileged domain's initramfs loads before it looks for its root.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "crc32c_generic",
     "virtio_blk",
     "ext4",
@@ -32,6 +32,9 @@ const MODULES: [&str; 14] = [
     "xen_blkback",
     "xen_netback",
     "bridge",
+    // Limits on the network.
+    "nf_tables",
+    "nft_limit",
     "tun",
     "sch_ingress",
     "cls_bpf",

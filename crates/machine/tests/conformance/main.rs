@@ -129,6 +129,7 @@ in_the_xen_lab!(
         a_flood_neither_blocks_nor_grows,
     ],
     isolation: [stays_small],
+    network: [limits_its_network_card, starts_without_a_limit_on_its_network],
     domain: [
         leaves_no_domain_and_no_device,
         a_domain_that_outlives_its_shim_is_ended,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gridgate_machine::{Machine, MachineError, MachineSpec, Nic, Rate, throttle};
+use gridgate_machine::{Machine, MachineError, MachineSpec, Nic, Rate, VmmSpec, throttle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -17,18 +17,26 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::archive::run;
 use crate::guest::READY;
 use crate::lab::{Backend, Lab, PATIENCE, Screen, pid, shim_pid, start};
+use crate::xen::BRIDGE;
 
 const MAC: &str = "02:00:00:00:00:2a";
 const HOST: &str = "192.0.2.1";
 
-/// A machine with a card, and its network's namespace, in which the host has an address.
+/// A machine with a card on a bridge, and its network's namespace, in which the host has an address.
 fn networked<B: Backend>(lab: &mut Lab) -> (MachineSpec, PathBuf) {
     let namespace = lab.network("tap0");
     let name = namespace.file_name().unwrap().to_str().unwrap();
-    let address = format!("{HOST}/24");
-    run(Command::new("ip").args(["-n", name, "address", "add", &address, "dev", "tap0"]));
+    let ip = |words: &str| run(Command::new("ip").args(["-n", name]).args(words.split(' ')));
+    ip(&format!("link add {BRIDGE} type bridge"));
+    ip(&format!("address add {HOST}/24 dev {BRIDGE}"));
+    ip(&format!("link set {BRIDGE} up"));
     let mut spec = lab.spec::<B>("a");
-    let (tap, mac) = ("tap0".to_owned(), MAC.to_owned());
+    let tap = match spec.vmm {
+        VmmSpec::Xen { .. } => "card",
+        VmmSpec::Uml { .. } | VmmSpec::Qemu { .. } => "tap0",
+    };
+    ip(&format!("link set tap0 master {BRIDGE}"));
+    let (tap, mac) = (tap.to_owned(), MAC.to_owned());
     spec.nic = Some(Nic { namespace: namespace.clone(), tap, mac, filter: None });
     (spec, namespace)
 }
