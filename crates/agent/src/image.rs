@@ -96,8 +96,7 @@ Description=gridgate agent: keeps this node as its profile says
 DefaultDependencies=no
 Conflicts=shutdown.target
 RequiresMountsFor=/var/lib/gridgate
-After=local-fs.target systemd-remount-fs.service systemd-tmpfiles-setup.service
-After=systemd-sysusers.service systemd-sysctl.service systemd-journald.socket
+After=local-fs.target systemd-remount-fs.service systemd-journald.socket
 Before=basic.target network.target network-online.target shutdown.target
 StartLimitIntervalSec=0
 

@@ -1,6 +1,7 @@
 //! What is: disks, machines and what the agents say, turned into states that do not lie.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use gridgate_machine::{Exit, Machine, MachineState};
 use gridgate_profile::CompiledNode;
@@ -146,10 +147,13 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
             let checks = site.links.published(&status.name).map_or(0, |p| p.profile.checks.len());
             let judged = judge(&heard, status.published.as_deref(), list, checks);
             // When an agent first spoke to an earlier daemon is not known.
-            status.first_word_ms = since
-                .checked_sub(heard.since_first.as_millis() as u64)
-                .filter(|_| !reunion::is_older(site, since));
+            let here = !reunion::is_older(site, since);
+            let at = |ago: Duration| since.checked_sub(ago.as_millis() as u64).filter(|_| here);
+            status.first_word_ms = at(heard.since_first);
             tell(status, heard.report);
+            status.ready_ms = status.ready_ms.and_then(|guest| {
+                if here { heard.since_healthy.and_then(at) } else { Some(guest) }
+            });
             judged
         }
     };

@@ -31,6 +31,8 @@ struct Link {
     report: Option<Report>,
     heard: Option<Instant>,
     first: Option<Instant>,
+    /// Its first report that all was well.
+    healthy: Option<Instant>,
     queue: Vec<RunRequest>,
     running: HashMap<u64, oneshot::Sender<RunResult>>,
     looks: Vec<DriftRequest>,
@@ -54,6 +56,8 @@ pub struct Heard {
     pub silent: bool,
     /// Since its first report in this launch.
     pub since_first: Duration,
+    /// Since its first report in this launch that says that each check has passed once.
+    pub since_healthy: Option<Duration>,
 }
 
 impl Links {
@@ -98,6 +102,7 @@ impl Links {
             link.report = None;
             link.heard = None;
             link.first = None;
+            link.healthy = None;
             link.queue.clear();
             link.running.clear();
             link.looks.clear();
@@ -143,6 +148,9 @@ impl Links {
         if let Some(link) = self.nodes().get_mut(node) {
             link.heard = Some(Instant::now());
             link.first = link.first.or(link.heard);
+            if report.health.iter().all(|check| check.since_ms.is_some()) {
+                link.healthy = link.healthy.or(link.heard);
+            }
             link.report = Some(report);
         }
         self.changed();
@@ -155,6 +163,7 @@ impl Links {
         Some(Heard {
             report: link.report.clone()?,
             since_first: link.first.map_or(Duration::ZERO, |at| at.elapsed()),
+            since_healthy: link.healthy.map(|at| at.elapsed()),
             silent: link.heard.is_none_or(|at| at.elapsed() > SILENT_AFTER),
         })
     }
