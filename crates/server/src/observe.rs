@@ -148,12 +148,12 @@ fn running(site: &Site, status: &mut NodeStatus, machine: &Machine, since: u64, 
             let judged = judge(&heard, status.published.as_deref(), list, checks);
             // When an agent first spoke to an earlier daemon is not known.
             let here = !reunion::is_older(site, since);
-            let at = |ago: Duration| since.checked_sub(ago.as_millis() as u64).filter(|_| here);
-            status.first_word_ms = at(heard.since_first);
+            let after = |ago: Duration| since.checked_sub(ago.as_millis() as u64);
+            status.first_word_ms = here.then_some(heard.since_first).and_then(after);
             tell(status, heard.report);
-            status.ready_ms = status.ready_ms.and_then(|guest| {
-                if here { heard.since_healthy.and_then(at) } else { Some(guest) }
-            });
+            if here {
+                status.ready_ms = heard.since_healthy.and_then(after);
+            }
             judged
         }
     };
