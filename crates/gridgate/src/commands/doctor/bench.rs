@@ -1,6 +1,7 @@
 //! `gridgate doctor --bench`: how soon a node speaks on each VMM, and what host memory the VMM takes for itself.
 //!
-//! A site of its own with one small node is made, moved from VMM to VMM, and destroyed.
+//! A site of its own with one small node is made, moved from VMM to VMM, and destroyed. On User-Mode Linux it runs with
+//! both ways of keeping its processes apart.
 
 use std::collections::BTreeMap;
 
@@ -89,21 +90,32 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn all(&self, rounds: u32) -> Result<Vec<Row>, Failure> {
         self.say("make a site with one node");
-        self.ask("/v1/sites/up", &self.up_request()).await?;
+        self.ask("/v1/sites/up", &self.up_request(PROFILE)).await?;
         let mut rows = Vec::new();
         for engine in probing::usable(&self.settings.home) {
-            let mut samples = Vec::new();
             self.say(&format!("{engine}: move the node there"));
             let path = node_path(SITE, NODE, "convert");
             self.ask(&path, &self.convert_request(engine)).await?;
-            for round in 1..=rounds {
-                self.say(&format!("{engine}: round {round} of {rounds}"));
-                self.ask(&node_path(SITE, NODE, "restart"), &DownRequest::default()).await?;
-                samples.push(self.sample().await?);
+            rows.push(self.row(&engine.to_string(), rounds).await?);
+            if engine == Engine::Uml {
+                let traced = format!("{PROFILE}security = \"ptrace\"\n");
+                self.ask("/v1/sites/up", &self.up_request(&traced)).await?;
+                rows.push(self.row("uml (ptrace)", rounds).await?);
+                self.ask("/v1/sites/up", &self.up_request(PROFILE)).await?;
             }
-            rows.push(Row::of(engine, &samples));
         }
         Ok(rows)
+    }
+
+    /// Starts the node again and again as it is.
+    async fn row(&self, vmm: &str, rounds: u32) -> Result<Row, Failure> {
+        let mut samples = Vec::new();
+        for round in 1..=rounds {
+            self.say(&format!("{vmm}: round {round} of {rounds}"));
+            self.ask(&node_path(SITE, NODE, "restart"), &DownRequest::default()).await?;
+            samples.push(self.sample().await?);
+        }
+        Ok(Row::of(vmm, &samples))
     }
 
     async fn ask(&self, path: &str, body: &impl Serialize) -> Result<Ended, Failure> {
@@ -125,11 +137,11 @@ impl Bench<'_> {
         Ok(Sample { node, guest: split.guest, vmm: split.vmm })
     }
 
-    fn up_request(&self) -> UpRequest {
+    fn up_request(&self, profile: &str) -> UpRequest {
         UpRequest {
             source: SiteSource {
                 path: "/gridgate-bench/site.toml".into(),
-                text: PROFILE.to_owned(),
+                text: profile.to_owned(),
                 components: BTreeMap::new(),
             },
             mirror: self.mirror.clone(),
@@ -167,14 +179,14 @@ struct Sample {
 
 impl Row {
     /// Of at least one sample.
-    fn of(engine: Engine, samples: &[Sample]) -> Row {
+    fn of(vmm: &str, samples: &[Sample]) -> Row {
         let figure = |of: &dyn Fn(&Sample) -> u64| {
             let mut values: Vec<u64> = samples.iter().map(of).collect();
             values.sort_unstable();
             [values[0], values[values.len() / 2]]
         };
         Row {
-            vmm: engine.to_string(),
+            vmm: vmm.to_owned(),
             rounds: samples.len(),
             first_word_ms: figure(&|sample| sample.node.first_word_ms.unwrap_or_default()),
             healthy_ms: figure(&|sample| sample.node.ready_ms.unwrap_or_default()),
