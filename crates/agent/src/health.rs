@@ -13,7 +13,7 @@ use crate::apply::accounts_of;
 use crate::board::Board;
 use crate::kernel;
 use crate::place::Tree;
-use crate::process::Call;
+use crate::process::{Call, Finished};
 use crate::system::{System, UnitStatus};
 
 /// While something does not pass yet.
@@ -31,7 +31,12 @@ const COMMAND_CALM: Duration = Duration::from_secs(30);
 /// Shortest pause between runs of a command check.
 const COMMAND_EAGER: Duration = Duration::from_millis(500);
 
+/// How long a command check may take. On a machine that is slow, or just busy, an answer is late and not
+/// missing: after one that did not come the limit doubles …
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// … up to this.
+const COMMAND_LIMIT_MOST: Duration = Duration::from_secs(40);
 
 /// Waiting for the first checks.
 const NOTHING_TO_DO: Duration = Duration::from_secs(3600);
@@ -49,10 +54,11 @@ impl Look {
     }
 }
 
-/// A command check's last look and when the next is due.
+/// A command check's last look, when the next is due and how long that may take.
 struct Paced {
     look: Look,
     due: Instant,
+    limit: Duration,
 }
 
 /// Watches the checks of the board until the agent ends.
@@ -155,32 +161,48 @@ fn run_commands(
         if paced.get(&index).is_some_and(|paced| paced.due > Instant::now()) {
             continue;
         }
+        let limit = paced.get(&index).map_or(COMMAND_LIMIT, |paced| paced.limit);
         let started = Instant::now();
-        let look = run_command(system, tree, run, user, expect.as_deref());
-        let pause = if look.ok { COMMAND_CALM } else { COMMAND_EAGER };
-        let due = Instant::now() + pause.max(started.elapsed() * 4);
-        paced.insert(index, Paced { look, due });
+        let answer = run_command(system, tree, (run, user), limit);
+        let elapsed = started.elapsed();
+        let (look, pause, limit) = match answer {
+            // What was waited for was time: it is tried with more of it.
+            Ok(done) if done.timed_out => {
+                let look = Look::new(false, format!("no answer within {} s", limit.as_secs()));
+                (look, elapsed, (limit * 2).min(COMMAND_LIMIT_MOST))
+            }
+            answer => {
+                let look = judge(answer, expect.as_deref());
+                let pause = if look.ok { COMMAND_CALM } else { COMMAND_EAGER };
+                (look, pause.max(elapsed * 4), limit)
+            }
+        };
+        paced.insert(index, Paced { look, due: Instant::now() + pause, limit });
     }
 }
 
+/// Runs a check's command as its user; why that is not possible.
 fn run_command(
     system: &dyn System,
     tree: &Tree,
-    run: &[String],
-    user: &str,
-    expect: Option<&str>,
-) -> Look {
+    (run, user): (&[String], &str),
+    limit: Duration,
+) -> Result<Finished, String> {
     let Some(login) = accounts_of(tree).login(user) else {
-        return Look::new(false, format!("user {user} does not exist"));
+        return Err(format!("user {user} does not exist"));
     };
     let parts: Vec<&str> = run.iter().map(String::as_str).collect();
-    let mut call = Call::new(&parts, COMMAND_LIMIT);
+    let mut call = Call::new(&parts, limit);
     call.keep = 64 * 1024;
     // Becoming root is no change; the call then needs no rights.
     call.login = (login.uid != 0).then_some(login);
-    match system.run(&call) {
-        Err(error) => Look::new(false, format!("cannot run: {error}")),
-        Ok(done) if done.timed_out => Look::new(false, "no answer within 5 s"),
+    system.run(&call).map_err(|error| format!("cannot run: {error}"))
+}
+
+/// What a command's answer says.
+fn judge(answer: Result<Finished, String>, expect: Option<&str>) -> Look {
+    match answer {
+        Err(why) => Look::new(false, why),
         Ok(done) if done.exit_code != 0 => {
             let words = last_line(&done.stderr).or_else(|| last_line(&done.stdout));
             let code = format!("exit code {}", done.exit_code);
@@ -226,7 +248,10 @@ fn reports(
 
 #[cfg(test)]
 mod tests {
+    use gridgate_protocol::agent_api::Identity;
+
     use super::*;
+    use crate::network::NetworkError;
     use crate::tests::machine::TestMachine;
 
     #[test]
@@ -241,6 +266,61 @@ mod tests {
         assert_eq!(look(), Look::new(false, "active, restart queued"));
         machine.set_job("slurmd.service", "inactive", "start");
         assert_eq!(look(), Look::new(false, "inactive, start queued"));
+    }
+
+    /// A machine on which a program needs its time.
+    struct Slow(Duration);
+
+    impl System for Slow {
+        fn run(&self, call: &Call) -> std::io::Result<Finished> {
+            let timed_out = call.limit < self.0;
+            let exit_code = if timed_out { 137 } else { 0 };
+            let (stdout, stderr) = (Vec::new(), Vec::new());
+            Ok(Finished { exit_code, timed_out, stdout, stderr, elapsed: call.limit.min(self.0) })
+        }
+
+        fn unit_states(&self, _: &[&str]) -> std::io::Result<Vec<UnitStatus>> {
+            Ok(Vec::new())
+        }
+
+        fn settled(&self, _: &[&str], _: Duration) -> std::io::Result<Vec<UnitStatus>> {
+            Ok(Vec::new())
+        }
+
+        fn bring_up(&self, _: &Identity) -> Result<(), NetworkError> {
+            Ok(())
+        }
+
+        fn prepare_disks(&self) {}
+
+        fn notify(&self, _: &str) {}
+    }
+
+    #[test]
+    fn a_command_that_is_late_gets_more_time() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etc")).unwrap();
+        std::fs::write(folder.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        let tree = Tree::new(folder.path());
+        let test =
+            HealthTest::Command { run: vec!["sinfo".into()], user: "root".into(), expect: None };
+        let checks = [HealthCheck { name: "slurm".into(), component: "slurm".into(), test }];
+        let mut paced = BTreeMap::new();
+        let mut look = |needs: u64| {
+            run_commands(&Slow(Duration::from_secs(needs)), &tree, &checks, &mut paced);
+            let seen = paced.get_mut(&0).unwrap();
+            seen.due = Instant::now();
+            seen.look.detail.clone()
+        };
+        let words: Vec<String> = (0..4).map(|_| look(15)).collect();
+        assert_eq!(
+            words,
+            ["no answer within 5 s", "no answer within 10 s", "exit code 0", "exit code 0"]
+        );
+        for _ in 0..3 {
+            look(1000);
+        }
+        assert_eq!(look(1000), "no answer within 40 s");
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct SiteFacts {
     pub user: Option<GridUser>,
     /// Directory on the SE, absolute, in which the user may write over GridFTP.
     pub storage: String,
+    /// How many times as long as usual an operation may take; at least 1.
+    pub pace: u32,
 }
 
 /// One entry of the plan.

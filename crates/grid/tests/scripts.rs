@@ -71,6 +71,7 @@ fn storage_checks() -> Vec<SiteCheck> {
         workers: Vec::new(),
         user: Some(GridUser { name: "alice".into(), subject: "/O=dublin.test/CN=Alice".into() }),
         storage: "/srv/storage/alice".into(),
+        pace: 1,
     };
     site_checks(&facts)
         .into_iter()

@@ -140,7 +140,8 @@ pub trait PowerButton {
     /// When the VMM does not listen (yet): the shim tries again.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()>;
 
-    /// After how long it is pressed again while the guest goes on. None: once is enough.
+    /// After how long it is pressed again while the guest goes on; the pause then doubles a few times. None: once is
+    /// enough.
     fn again(&self) -> Option<Duration> {
         None
     }

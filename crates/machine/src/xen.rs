@@ -256,6 +256,11 @@ pub fn free_memory() -> Option<u64> {
     Some(Toolstack::find().ok()?.host().ok()?.free_memory << 20)
 }
 
+/// Processors that Xen has; none when it cannot be asked.
+pub fn processors() -> Option<u32> {
+    Some(Toolstack::find().ok()?.host().ok()?.processors)
+}
+
 /// Destroys the domain with this UUID and waits until it is gone.
 fn destroy(tools: &Toolstack, uuid: &str) -> io::Result<()> {
     let Some(domain) = tools.domain(uuid)? else { return Ok(()) };

@@ -248,7 +248,7 @@ async fn node_task(
     wanted: &Arc<Wanted>,
     node: &str,
     action: &str,
-    limit: Duration,
+    limit: Option<Duration>,
     task: &Arc<Task>,
 ) -> Result<bool, Failure> {
     match action {

@@ -14,6 +14,7 @@ use gridgate_protocol::site_api::{
 };
 
 use crate::failure::{Failure, Hint, failure};
+use crate::pace;
 use crate::site::Site;
 use crate::task::Task;
 use crate::wait::look;
@@ -26,7 +27,7 @@ const GRACE: u64 = 20;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// What the checks must know of the site.
-fn facts(wanted: &Wanted) -> SiteFacts {
+fn facts(wanted: &Wanted, pace: u32) -> SiteFacts {
     let host = |component: &str| {
         let mut nodes = wanted.compiled.nodes.iter();
         let node = nodes.find(|node| node.profile.components.iter().any(|c| c == component))?;
@@ -60,6 +61,7 @@ fn facts(wanted: &Wanted) -> SiteFacts {
                 .collect(),
         }),
         storage: storage.unwrap_or_else(|| "/tmp".into()),
+        pace,
     }
 }
 
@@ -70,7 +72,7 @@ pub async fn run(
     task: &Arc<Task>,
 ) -> Result<CheckRun, Failure> {
     let started = Instant::now();
-    let planned = site_checks(&facts(wanted));
+    let planned = site_checks(&facts(wanted, pace::of(site)));
     needs_running(site, wanted, &planned).await?;
     let mut results: BTreeMap<&'static str, CheckResult> = BTreeMap::new();
     for entry in &planned {

@@ -97,7 +97,11 @@ fn kernel_arguments(engine: Engine) -> Vec<String> {
         "panic=1",
         "lsm=",
         "audit=0",
-        "systemd.show_status=no",
+        // Only where the boot or the stop hangs at something or is slow: then it is seen at what.
+        "systemd.show_status=auto",
+        // On a slow machine a device or a service is late, not missing: what is waited for is told, and for how long.
+        "systemd.default_device_timeout_sec=600",
+        "systemd.default_timeout_start_sec=600",
     ];
     if engine == Engine::Uml {
         // Built into its kernel: these benchmarks alone take most of a second of CPU time in every guest.

@@ -12,20 +12,23 @@ use gridgate_protocol::site_api::ErrorKind;
 use crate::failure::{Failure, Hint, caused};
 use crate::home::SiteDir;
 use crate::observe::{self, Found};
+use crate::pace;
 use crate::site::Site;
 use crate::task::Task;
 use crate::wait::blocking;
 
-/// Time a node gets to power off before its machine is killed, unless said otherwise.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// Time a node gets to power off before its machine is killed, where machines are not slow.
+const LIMIT: Duration = Duration::from_secs(30);
 
-/// Stops one node's machine; says how it ended. `Ok(false)`: it was not running.
+/// Stops one node's machine; says how it ended. `Ok(false)`: it was not running. Without a limit it has [`LIMIT`], and
+/// more where machines are slow to come up.
 pub async fn node(
     site: &Arc<Site>,
     name: &str,
-    limit: Duration,
+    limit: Option<Duration>,
     task: &Arc<Task>,
 ) -> Result<bool, Failure> {
+    let limit = limit.unwrap_or_else(|| LIMIT * pace::of(site));
     let dir = site.dir.node(name);
     let found = blocking(move || observe::machine(&dir)).await?;
     let Found::Running(machine, _) = found else { return Ok(false) };
@@ -74,7 +77,11 @@ pub async fn kill(site: &Arc<Site>, name: &str, task: &Arc<Task>) -> Result<bool
 }
 
 /// Stops every machine of the site: first those that mount something from another node, then the rest.
-pub async fn all(site: &Arc<Site>, limit: Duration, task: &Arc<Task>) -> Result<bool, Failure> {
+pub async fn all(
+    site: &Arc<Site>,
+    limit: Option<Duration>,
+    task: &Arc<Task>,
+) -> Result<bool, Failure> {
     let names = names(&site.dir);
     let (clients, servers): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| {
         let published = site.links.published(name);

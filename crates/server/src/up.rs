@@ -26,7 +26,7 @@ use crate::verdicts::Engine;
 use crate::vmms::{Needs, Sources, Vmms};
 use crate::wait::{self, blocking};
 use crate::wanted::{self, Wanted};
-use crate::{access, checks, disks, memory, present, rollout, services, stop};
+use crate::{access, checks, disks, memory, present, rollout, services, stop, turns};
 
 /// Brings the site to the request's profile. Says whether anything was changed.
 pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Result<bool, Failure> {
@@ -96,7 +96,7 @@ async fn carry_out(
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
-        stop::node(site, &step.node, stop::LIMIT, task).await?;
+        stop::node(site, &step.node, None, task).await?;
         site.links.remove(&step.node);
     }
     let stage = task.stage("site", "network", wanted.network.namespace.clone());
@@ -202,7 +202,7 @@ async fn bring_up(
         rollout::obsolete(&site.dir.node(name))?;
     }
     if has(PlanAction::Restart) {
-        stop::node(site, name, stop::LIMIT, task).await?;
+        stop::node(site, name, None, task).await?;
     }
     if has(PlanAction::CreateDisk) || has(PlanAction::GrowDisk) || has(PlanAction::Image) {
         let stage = task.stage(name, "disk", String::new());
@@ -282,8 +282,18 @@ pub async fn boot(
     vmms: Arc<Vmms>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
+    let turn = turns::take(wanted.choice(name)?.engine, name, task).await;
     let stage = launch(site, wanted, name, &vmms, task, "boot").await?;
-    finish_wait(site, wanted, name, stage).await
+    let ready = finish_wait(site, wanted, name, stage);
+    let booted = async {
+        turns::booted(site, name).await;
+        drop(turn);
+        std::future::pending().await
+    };
+    tokio::select! {
+        ready = ready => ready,
+        ready = booted => ready,
+    }
 }
 
 /// Writes the seed and starts the machine; gives the stage in which it is waited for.
@@ -422,7 +432,7 @@ pub async fn start_node(
     Ok(true)
 }
 
-/// The limit of a graceful stop.
-pub fn limit(seconds: Option<u32>) -> Duration {
-    seconds.map_or(stop::LIMIT, |s| Duration::from_secs(u64::from(s)))
+/// The limit of a graceful stop that was asked for.
+pub fn limit(seconds: Option<u32>) -> Option<Duration> {
+    seconds.map(|s| Duration::from_secs(u64::from(s)))
 }

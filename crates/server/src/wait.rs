@@ -8,6 +8,7 @@ use gridgate_protocol::site_api::{ErrorKind, NodeState, NodeStatus};
 use crate::failure::{Failure, Hint, failure};
 use crate::news::News;
 use crate::observe;
+use crate::pace;
 use crate::site::Site;
 use crate::task::Stage;
 use crate::wanted::Wanted;
@@ -15,8 +16,11 @@ use crate::wanted::Wanted;
 /// How often the machine itself is looked at; agents' reports wake the wait at once.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// After this long without any news from the node, `up` hands the wait back to the person.
+/// After this long without any news from the node, `up` hands the wait back to the person; later where machines are slow.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same before its agent's first word: how slow it is nobody knows yet, and its kernel says nothing while all is well.
+const BOOTING: Duration = Duration::from_secs(300);
 
 /// Installing packages may take this long without news.
 const INSTALLING: Duration = Duration::from_secs(3600);
@@ -75,8 +79,8 @@ pub async fn within(
             }
             // Its agent is at work.
             Some(patience) if status.state != NodeState::Booting => INSTALLING.max(patience),
-            Some(patience) => PATIENCE.max(patience),
-            None => PATIENCE,
+            Some(patience) => usual(site, status.state).max(patience),
+            None => usual(site, status.state),
         };
         if heard.silence() > silence {
             return Err(not_yet(&status, silence));
@@ -86,6 +90,11 @@ pub async fn within(
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// How long a node may say nothing new.
+fn usual(site: &Site, state: NodeState) -> Duration {
+    if state == NodeState::Booting { BOOTING } else { PATIENCE * pace::of(site) }
 }
 
 /// One node's status, looked at off the async threads.

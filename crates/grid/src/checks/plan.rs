@@ -18,7 +18,7 @@ pub const UNMAPPED_KEY: &str = "/var/lib/gridgate/check/unmappedkey.pem";
 pub const UNMAPPED_NAME: &str = "Unmapped Check User";
 
 /// Limit of one operation, seconds. An operation takes well below one; this is
-/// for nodes that are busy with something else.
+/// for nodes that are busy with something else, and [`SiteFacts::pace`] for those that are slow.
 const OPERATION: u32 = 30;
 
 /// Limit of a job on the CE, seconds.
@@ -84,7 +84,7 @@ pub fn site_checks(facts: &SiteFacts) -> Vec<Planned> {
                 title: draft.title.to_owned(),
                 why: why.to_owned(),
             },
-            (Ok((ui, user)), Ok(part)) => Planned::Check(part.check(&draft, ui, user)),
+            (Ok((ui, user)), Ok(part)) => Planned::Check(part.check(&draft, ui, user, facts.pace)),
         }
     };
     let ce = facts.ce.as_ref().ok_or("no CE in this site");
@@ -120,8 +120,8 @@ struct Part {
 }
 
 impl Part {
-    fn check(self, draft: &Draft, ui: &Host, user: &GridUser) -> SiteCheck {
-        let (script, limit_s) = self.script.build();
+    fn check(self, draft: &Draft, ui: &Host, user: &GridUser, pace: u32) -> SiteCheck {
+        let (script, limit_s) = self.script.build(pace);
         SiteCheck {
             id: draft.id,
             title: draft.title.to_owned(),

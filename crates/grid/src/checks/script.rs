@@ -120,11 +120,12 @@ impl Script {
         self
     }
 
-    /// The whole script and the limit within which it ends by itself.
-    pub(crate) fn build(self) -> (String, u32) {
+    /// The whole script and the limit within which it ends by itself, where everything may take `pace` times as long.
+    pub(crate) fn build(self, pace: u32) -> (String, u32) {
         let Script { body, clean_up, limit_s } = self;
         let text = format!(
             r#"set -u
+pace={pace}
 umask 077
 LC_ALL=C
 export LC_ALL
@@ -135,7 +136,7 @@ X509_USER_PROXY=$HOME/{FOLDER}/proxy
 export X509_USER_PROXY
 unset X509_USER_CERT X509_USER_KEY
 quietly() {{
-    limit=$1
+    limit=$(($1 * pace))
     shift
     timeout -k {GRACE} "$limit" "$@" </dev/null >/dev/null 2>&1
 }}
@@ -158,7 +159,7 @@ end() {{
     return "$code"
 }}
 limited() {{
-    limit=$1
+    limit=$(($1 * pace))
     shift
     timeout -k {GRACE} "$limit" "$@" </dev/null >"$work/.out" 2>"$work/.err" || code=$?
 }}
@@ -185,7 +186,7 @@ trap 'exit 0' HUP INT TERM
 {body}exit 0
 "#
         );
-        (text, limit_s)
+        (text, limit_s * pace)
     }
 }
 

@@ -19,6 +19,7 @@ fn facts() -> SiteFacts {
             subject: "/O=dublin.test/OU=People/CN=Alice Example".into(),
         }),
         storage: "/srv/storage/alice".into(),
+        pace: 1,
     }
 }
 
@@ -27,6 +28,18 @@ fn check(id: &str) -> SiteCheck {
     let found = planned.into_iter().find(|entry| entry.id() == id);
     let Some(Planned::Check(check)) = found else { panic!("no check {id}") };
     check
+}
+
+#[test]
+fn a_slow_site_has_more_time_for_everything() {
+    let slow = SiteFacts { pace: 5, ..facts() };
+    for entry in site_checks(&slow) {
+        let Planned::Check(slow) = entry else { panic!("{} does not apply", entry.id()) };
+        let usual = check(slow.id);
+        assert_eq!(slow.limit_s, 5 * usual.limit_s, "{}", slow.id);
+        assert_eq!(slow.script, usual.script.replace("\npace=1\n", "\npace=5\n"), "{}", slow.id);
+        assert!(slow.script.contains("pace=5"), "{}", slow.id);
+    }
 }
 
 /// Output of a step: name, exit code, standard output, standard error.

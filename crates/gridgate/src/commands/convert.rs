@@ -43,7 +43,7 @@ pub struct Convert {
     /// Name the VMM in the site profile too
     #[arg(long)]
     write: bool,
-    /// Seconds for a stop in good order before the machine is killed [default: 30]
+    /// Seconds for a stop in good order before the machine is killed [default: 30, more where machines are slow to come up]
     #[arg(long = "limit", value_name = "S")]
     limit: Option<u32>,
     /// Debian mirror, http://HOST/debian; default: the one the host's apt uses

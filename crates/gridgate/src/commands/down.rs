@@ -21,7 +21,7 @@ Examples:
 pub struct Down {
     #[command(flatten)]
     choice: SiteChoice,
-    /// Seconds for a stop in good order before a machine is killed [default: 30]
+    /// Seconds for a stop in good order before a machine is killed [default: 30, more where machines are slow to come up]
     #[arg(long, value_name = "S")]
     limit: Option<u32>,
 }

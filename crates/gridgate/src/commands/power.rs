@@ -59,7 +59,7 @@ struct Target {
 
 #[derive(Args, Debug)]
 struct Limit {
-    /// Seconds for a stop in good order before the machine is killed [default: 30]
+    /// Seconds for a stop in good order before the machine is killed [default: 30, more where machines are slow to come up]
     #[arg(long = "limit", value_name = "S")]
     seconds: Option<u32>,
 }

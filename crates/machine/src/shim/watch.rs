@@ -30,6 +30,9 @@ const INPUT: usize = 4096;
 /// Between two presses of a power button that is not there yet.
 const PRESS_AGAIN: Duration = Duration::from_millis(250);
 
+/// So often the pause between two presses doubles.
+const MOST_DOUBLED: u32 = 3;
+
 /// What poll says of each descriptor.
 type Readiness = Vec<PollFlags>;
 
@@ -69,8 +72,8 @@ pub(super) struct Watch {
     input: Vec<u8>,
     console_open: bool,
     button: Button,
-    /// The guest was asked to shut down, whoever still waits for it.
-    shutting_down: bool,
+    /// The guest was asked to shut down, whoever still waits for it: so often.
+    presses: u32,
     ending: Option<Ending>,
     panic: Option<String>,
     /// Of a machine that is kept on one processor.
@@ -92,7 +95,7 @@ impl Watch {
             input: Vec::new(),
             console_open: true,
             button: Button::Idle,
-            shutting_down: false,
+            presses: 0,
             ending: None,
             panic: None,
         })
@@ -206,7 +209,7 @@ impl Watch {
             Sign::Panic(words) => {
                 self.panic.get_or_insert(words);
             }
-            Sign::Restarting if self.shutting_down => self.end_it(Ending::ShutDown),
+            Sign::Restarting if self.presses > 0 => self.end_it(Ending::ShutDown),
             Sign::Restarting => self.panic = None,
             Sign::Halted => self.end_it(Ending::ShutDown),
             Sign::Dead if self.panic.is_some() => self.end_it(Ending::Panicked),
@@ -340,8 +343,10 @@ impl Watch {
         let seat = Seat { directory: &directory, spec: &self.live.spec };
         self.button = match button.press(&seat) {
             Ok(()) => {
-                self.shutting_down = true;
-                button.again().map_or(Button::Idle, |wait| Button::Again(now + wait))
+                // Each costs a guest that is shutting down already: ever more seldom.
+                let wait = button.again().map(|wait| wait * (1 << self.presses.min(MOST_DOUBLED)));
+                self.presses += 1;
+                wait.map_or(Button::Idle, |wait| Button::Again(now + wait))
             }
             Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
         };

@@ -94,6 +94,8 @@ fn is_uuid(word: &str) -> bool {
 pub struct Host {
     /// `4.20.4`
     pub version: String,
+    /// Processors.
+    pub processors: u32,
     /// Memory that no domain has, MiB.
     pub free_memory: u64,
     /// All memory, MiB.
@@ -115,6 +117,7 @@ pub fn host(text: &str) -> Option<Host> {
     };
     Some(Host {
         version: field("xen_version")?,
+        processors: field("nr_cpus")?.parse().ok()?,
         free_memory: field("free_memory")?.parse().ok()?,
         total_memory: field("total_memory")?.parse().ok()?,
         scheduler: field("xen_scheduler")?,

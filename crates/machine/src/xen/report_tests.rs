@@ -31,6 +31,7 @@ nonsense
 fn the_host() {
     let text = "\
 host                   : lab
+nr_cpus                : 2
 total_memory           : 1023
 free_memory            : 530
 xen_version            : 4.20.5-pre
@@ -40,6 +41,7 @@ xen_scheduler          : credit2
     let found = host(text).unwrap();
     assert_eq!((found.version.as_str(), found.scheduler.as_str()), ("4.20.5-pre", "credit2"));
     assert_eq!((found.free_memory, found.total_memory, found.hardware), (530, 1023, true));
+    assert_eq!(found.processors, 2);
     assert_eq!(host("host : lab\n"), None);
 }
 

@@ -144,7 +144,7 @@ pub async fn launch(
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     let Prepared { vmms, clock, new } = prepared;
-    stop::node(site, name, stop::LIMIT, task).await?;
+    stop::node(site, name, None, task).await?;
     let mut disk = None;
     if let Some((order, installed, record)) = new {
         disk = Some(order.disk.clone());

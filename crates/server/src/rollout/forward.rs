@@ -179,7 +179,7 @@ async fn save(course: &Course, node: &CompiledNode, to: Target) -> Result<Journa
         why: None,
         by_hand: false,
     };
-    stop::node(site, &node.name, stop::LIMIT, task).await?;
+    stop::node(site, &node.name, None, task).await?;
     journal.enter(State::Saving, &dir)?;
     let stage = task.stage(&node.name, "keep the disk", String::new());
     let target = dir.earlier_disk(&journal.earlier_packages());
@@ -227,7 +227,7 @@ async fn apply(
     let Course { site, wanted, vmms, task, patience } = course;
     let dir = site.dir.node(&node.name);
     // After an interruption the machine may run already; it is started anew, so that all is as written down.
-    stop::node(site, &node.name, stop::LIMIT, task).await?;
+    stop::node(site, &node.name, None, task).await?;
     if grow {
         disks::grow(&dir, node)?;
     }
