@@ -55,7 +55,7 @@ pub fn probe(
         disks: Vec::new(),
         nic: None,
         clock: None,
-        kernel_arguments: vec!["panic=1".into()],
+        kernel_arguments: vec!["panic=1".into(), "cryptomgr.notests".into()],
         run_dir: scratch.to_owned(),
         limits: Limits { cgroup: format!("gridgate/probe-{uid}"), ..Limits::default() },
     };

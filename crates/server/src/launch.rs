@@ -107,10 +107,14 @@ fn kernel_arguments(engine: Engine) -> Vec<String> {
         // Built into its kernel: these benchmarks alone take most of a second of CPU time in every guest.
         arguments.extend(["initcall_blacklist=raid6_init,calibrate_xor_blocks", "lpj=20000000"]);
     }
+    if engine != Engine::Uml {
+        // The kernel's tests of its ciphers, which are Debian's, take half a second of an emulated boot.
+        arguments.push("cryptomgr.notests");
+    }
     if engine == Engine::Tcg {
-        // What an emulated processor makes slow: the kernel's own tests of its ciphers, of timers that QEMU keeps right, and
-        // waits for the other processors, of which there are few or none.
-        arguments.extend(["cryptomgr.notests", "tsc=reliable", "no_timer_check", "nowatchdog"]);
+        // What an emulated processor makes slow: tests of timers that QEMU keeps right, and waits for the other
+        // processors, of which there are few or none.
+        arguments.extend(["tsc=reliable", "no_timer_check", "nowatchdog"]);
         arguments.extend(["rcupdate.rcu_expedited=1", "random.trust_cpu=1"]);
     }
     arguments.into_iter().map(String::from).collect()

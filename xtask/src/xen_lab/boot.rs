@@ -178,7 +178,11 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
     let mut words: Vec<String> = line.split_whitespace().map(String::from).collect();
     words.push(format!("{XEN} dom0_mem={0}M,max:{0}M", lab.domain_memory));
     words.push("-initrd".into());
-    words.push(format!("{} console=hvc0 quiet,{}", parts.kernel.display(), path("initramfs")));
+    words.push(format!(
+        "{} console=hvc0 quiet cryptomgr.notests,{}",
+        parts.kernel.display(),
+        path("initramfs")
+    ));
     words
 }
 
