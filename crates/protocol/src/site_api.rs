@@ -239,7 +239,7 @@ pub struct NodeStatus {
     pub applied: Option<String>,
     /// Since the machine's launch, milliseconds.
     pub uptime_ms: Option<u64>,
-    /// From launch to the first moment all checks had passed, milliseconds; when this daemon did not hear it, as the guest has
+    /// From launch to the first moment the node did what its profile says, milliseconds; when this daemon did not hear it, as the guest has
     /// counted it, from the start of its kernel.
     pub ready_ms: Option<u64>,
     /// From launch to the agent's first word, milliseconds; none when this daemon did not hear it.

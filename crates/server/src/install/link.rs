@@ -56,7 +56,7 @@ pub struct Heard {
     pub silent: bool,
     /// Since its first report in this launch.
     pub since_first: Duration,
-    /// Since its first report in this launch that says that each check has passed once.
+    /// Since its first report in this launch that the node does what its profile says.
     pub since_healthy: Option<Duration>,
 }
 
@@ -148,7 +148,7 @@ impl Links {
         if let Some(link) = self.nodes().get_mut(node) {
             link.heard = Some(Instant::now());
             link.first = link.first.or(link.heard);
-            if report.health.iter().all(|check| check.since_ms.is_some()) {
+            if report.healthy() {
                 link.healthy = link.healthy.or(link.heard);
             }
             link.report = Some(report);
@@ -247,4 +247,52 @@ fn idle(published: &PublishedProfile) -> Work {
 
 fn equal(a: &[u8], b: &[u8]) -> bool {
     !a.is_empty() && a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use gridgate_protocol::agent_api::{AgentPhase, HealthReport};
+    use gridgate_protocol::drift::PutBack;
+
+    use super::*;
+
+    fn report(phase: AgentPhase, passed: &[bool]) -> Report {
+        let health = passed.iter().map(|ok| HealthReport {
+            name: "ssh".into(),
+            ok: *ok,
+            detail: String::new(),
+            since_ms: ok.then_some(700),
+        });
+        Report {
+            boot_id: String::new(),
+            agent: String::new(),
+            uptime_ms: 0,
+            phase,
+            wanted: None,
+            applied: None,
+            packages: None,
+            resources: Vec::new(),
+            unchanged: 0,
+            health: health.collect(),
+            put_back: PutBack::default(),
+            memory_used: 0,
+            memory_total: 0,
+        }
+    }
+
+    #[test]
+    fn a_node_is_ready_when_its_profile_is_applied_and_its_checks_pass() {
+        let links = Links::new();
+        links.nodes().insert("one".into(), Link::default());
+        let ready = |said: Report| {
+            links.report("one", said);
+            links.heard("one").unwrap().since_healthy.is_some()
+        };
+        assert!(!ready(report(AgentPhase::Starting, &[])), "it has no checks yet");
+        assert!(!ready(report(AgentPhase::Applied, &[true, false])));
+        assert!(ready(report(AgentPhase::Applied, &[true, true])));
+        assert!(ready(report(AgentPhase::Applied, &[true, false])), "the first time counts");
+        links.reset("one");
+        assert!(links.heard("one").is_none());
+    }
 }
