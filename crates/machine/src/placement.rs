@@ -53,8 +53,7 @@ impl Placement {
         group.cpu_time()?;
         // Machines that started together do not all look, and move, at the same moment.
         let next = Instant::now() + INTERVAL * (vmm % 16) / 16;
-        let patience = PATIENCE + vmm % PATIENCE;
-        Some(Self { group, here, seen: None, next, crowded: 0, patience })
+        Some(Self { group, here, seen: None, next, crowded: 0, patience: PATIENCE })
     }
 
     /// When to look next.
@@ -100,11 +99,14 @@ impl Placement {
         }
         let mut there = CpuSet::new();
         there.set(processor);
-        for task in self.group.processes().into_iter().flat_map(tasks) {
-            // One that ended meanwhile need not be moved.
-            match sched_setaffinity(Some(task), &there) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(e) => return Err(e.into()),
+        // Twice: a process may be born of one that is not moved yet, after the list was made.
+        for _ in 0..2 {
+            for task in self.group.processes().into_iter().flat_map(tasks) {
+                // One that ended meanwhile need not be moved.
+                match sched_setaffinity(Some(task), &there) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                    Err(e) => return Err(e.into()),
+                }
             }
         }
         self.here = processor;

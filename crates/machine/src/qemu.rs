@@ -86,6 +86,11 @@ impl Vmm for Qemu {
                 spec.disks.len()
             ));
         }
+        if let Some(clock) = spec.clock
+            && jiff::Timestamp::from_second(clock).is_err()
+        {
+            return Err(format!("a clock cannot show {clock} s since 1970"));
+        }
         if self.program.components().any(|part| part == Component::ParentDir) {
             return Err(format!("program {} leads out of its root", self.program.display()));
         }

@@ -11,8 +11,11 @@ use crate::stop;
 /// A node that has passed its first health check so long after its kernel's start, or sooner, is an ordinary one.
 const ORDINARY: Duration = Duration::from_secs(10);
 
-/// An agent that began anew has seen no check pass in the days before: it does not make the node a slow one.
 const MOST: u32 = 12;
+
+/// An agent that began anew has seen no check pass in the days before. What it first sees after this long says nothing of how the
+/// node came up.
+const SAYS_NOTHING: Duration = Duration::from_secs(3600);
 
 /// How many times as long as usual things may take in this site: as much as its slowest node needs.
 pub fn of(site: &Site) -> u32 {
@@ -21,8 +24,9 @@ pub fn of(site: &Site) -> u32 {
 }
 
 fn of_node(checks: &[HealthReport]) -> u32 {
-    let first = checks.iter().filter_map(|check| check.since_ms).min().unwrap_or(0);
-    let times = Duration::from_millis(first).as_secs() / ORDINARY.as_secs();
+    let first = checks.iter().filter_map(|check| check.since_ms).map(Duration::from_millis).min();
+    let first = first.filter(|first| *first < SAYS_NOTHING).unwrap_or_default();
+    let times = first.as_secs() / ORDINARY.as_secs();
     u32::try_from(times).unwrap_or(MOST).clamp(1, MOST)
 }
 
@@ -46,6 +50,7 @@ mod tests {
         assert_eq!(pace(&[Some(7_000), Some(3_500)]), 1);
         assert_eq!(pace(&[None, None]), 1, "nothing is known of it");
         assert_eq!(pace(&[Some(131_000), Some(58_900), None]), 5, "the first check counts");
-        assert_eq!(pace(&[Some(3 * 86_400_000)]), MOST);
+        assert_eq!(pace(&[Some(600_000)]), MOST);
+        assert_eq!(pace(&[Some(3 * 86_400_000)]), 1, "its agent began anew");
     }
 }

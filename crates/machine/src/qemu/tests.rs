@@ -89,6 +89,8 @@ fn what_it_cannot_do_is_said_before_a_start() {
     let mut many = spec(&qemu);
     many.disks = vec![Disk::own("/d"); 17];
     assert!(qemu.check(&many).unwrap_err().contains("16 disks"));
+    let odd = MachineSpec { clock: Some(i64::MAX), ..spec(&qemu) };
+    assert!(qemu.check(&odd).unwrap_err().contains("a clock cannot show"));
     assert_eq!(qemu.check(&spec(&qemu)), Ok(()));
     let little = self::qemu(Accelerator::Tcg, QemuMachine::Microvm);
     assert!(little.check(&spec(&little)).unwrap_err().contains("use the machine q35"));
