@@ -108,6 +108,14 @@ pub enum DepotError {
         /// One of them, with its version.
         first: String,
     },
+    /// Packages need each other before any of them can be unpacked.
+    #[error(
+        "what {package} needs before it is unpacked needs {package} itself: dpkg cannot install them one by one"
+    )]
+    Ring {
+        /// One of them.
+        package: String,
+    },
     /// The build of another part failed first.
     #[error("stopped because another part of the build failed")]
     Stopped,

@@ -52,7 +52,7 @@ impl Install<'_> {
     pub(crate) fn run(&self, packages: &[PinnedPackage]) -> Result<(), DepotError> {
         let controls = self.larder.controls(packages)?;
         let markers = self.markers(packages)?;
-        let steps = Set::new(packages, &controls).steps();
+        let steps = Set::new(packages, &controls).steps().ok();
         match steps.filter(|_| self.way == Way::Quick) {
             Some((order, steps)) => self.follow(&order, &steps)?,
             None => {

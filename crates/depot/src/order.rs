@@ -41,14 +41,14 @@ impl<'a> Set<'a> {
     }
 
     /// Each package after what it depends on; where that goes in a ring, after as much of it as can be. Packages that
-    /// do not depend on each other stand in the order of their names, so that equal sets give equal orders.
-    pub(crate) fn ordered(&self) -> Vec<PinnedPackage> {
-        self.order().into_iter().map(|number| self.pins[number].clone()).collect()
-    }
-
-    /// The [order](Self::ordered), and the steps by which dpkg unpacks it. None when a package would have to be
-    /// configured before something that it depends on is unpacked.
-    pub(crate) fn steps(&self) -> Option<(Vec<PinnedPackage>, Vec<Step>)> {
+    /// do not depend on each other stand in the order of their names, so that equal sets give equal orders. With it
+    /// the steps by which dpkg unpacks it.
+    ///
+    /// # Errors
+    ///
+    /// The name of a package that what it pre-depends on depends on again: nothing of that ring could be configured
+    /// first. Debian 13 has none, with all alternatives counted.
+    pub(crate) fn steps(&self) -> Result<(Vec<PinnedPackage>, Vec<Step>), String> {
         let order = self.order();
         let (mut unpacked, mut configured) = (BTreeSet::new(), BTreeSet::new());
         let (mut steps, mut from) = (Vec::new(), 0);
@@ -57,7 +57,7 @@ impl<'a> Set<'a> {
             let missing: Vec<usize> = needed.difference(&configured).copied().collect();
             if !missing.is_empty() {
                 if !needed.is_subset(&unpacked) {
-                    return None;
+                    return Err(self.pins[number].name.clone());
                 }
                 steps.push(Step::Unpack(from..place));
                 let names = missing.iter().map(|number| self.pins[*number].name.clone());
@@ -69,7 +69,7 @@ impl<'a> Set<'a> {
         }
         steps.push(Step::Unpack(from..order.len()));
         let ordered = order.into_iter().map(|number| self.pins[number].clone());
-        Some((ordered.collect(), steps))
+        Ok((ordered.collect(), steps))
     }
 
     /// Of alternatives, those that are in the set.
@@ -151,7 +151,8 @@ mod tests {
             ("y", "Provides: mail-agent\n"),
             ("z", "Package: z\n"),
         ]);
-        assert_eq!(names(&Set::new(&pins, &controls).ordered()), ["z", "y", "a", "c", "b"]);
+        let (order, _) = Set::new(&pins, &controls).steps().unwrap();
+        assert_eq!(names(&order), ["z", "y", "a", "c", "b"]);
     }
 
     #[test]
@@ -169,6 +170,6 @@ mod tests {
         assert_eq!(steps, [Step::Unpack(0..2), configured, Step::Unpack(2..5)]);
 
         let (pins, controls) = set(&[("a", "Pre-Depends: b\n"), ("b", "Depends: a\n")]);
-        assert_eq!(Set::new(&pins, &controls).steps(), None);
+        assert_eq!(Set::new(&pins, &controls).steps(), Err("a".to_owned()));
     }
 }

@@ -29,9 +29,8 @@ use crate::store::Store;
 pub struct Provision {
     /// In the order in which they are best installed.
     pub order: Vec<PinnedPackage>,
-    /// What is configured before a package beyond the base is unpacked: that package, and names. None when it cannot
-    /// be told.
-    pub early: Option<Vec<(String, Vec<String>)>>,
+    /// What is configured before a package beyond the base is unpacked: that package, and names.
+    pub early: Vec<(String, Vec<String>)>,
     /// What they take when they are unpacked, bytes, as they say themselves.
     pub unpacked: u64,
 }
@@ -83,7 +82,7 @@ impl Depot {
                 described.push(control);
             }
         }
-        let (ordered, early) = ordered(&Set::new(&others, &described));
+        let (ordered, early) = ordered(&Set::new(&others, &described))?;
         order.extend(ordered);
         Ok(Provision { order, early, unpacked })
     }
@@ -93,8 +92,8 @@ impl Depot {
 type Early = Vec<(String, Vec<String>)>;
 
 /// A set in the order of the depot's own installation.
-fn ordered(set: &Set<'_>) -> (Vec<PinnedPackage>, Option<Early>) {
-    let Some((order, steps)) = set.steps() else { return (set.ordered(), None) };
+fn ordered(set: &Set<'_>) -> Result<(Vec<PinnedPackage>, Early), DepotError> {
+    let (order, steps) = set.steps().map_err(|package| DepotError::Ring { package })?;
     let mut early = Vec::new();
     let mut names = Vec::new();
     for step in steps {
@@ -106,7 +105,7 @@ fn ordered(set: &Set<'_>) -> (Vec<PinnedPackage>, Option<Early>) {
             Step::Unpack(_) => {}
         }
     }
-    (order, Some(early))
+    Ok((order, early))
 }
 
 /// Whether a package is stored as it is pinned; a damaged one is removed.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use gridgate_depot::{Depot, Mirrors, PinnedPackage, RoleImageRequest};
+use gridgate_depot::{Depot, DepotError, Mirrors, PinnedPackage, RoleImageRequest};
 use gridgate_profile::CompiledNode;
 use gridgate_protocol::agent_api::{LockedPackage, PackageList};
 use gridgate_protocol::install_api::{Early, Method, Recipe, RecipeFile};
@@ -27,7 +27,7 @@ pub struct Software {
     pub base: Vec<LockedPackage>,
     /// Method `packages`: the rest, in order.
     pub packages: Vec<LockedPackage>,
-    /// Method `packages`: what of it is configured before others are unpacked, if that can be told.
+    /// Method `packages`: what of it is configured before others are unpacked.
     pub early: Option<Vec<Early>>,
     /// Method `packages`: how they become a system.
     pub recipe: Option<Recipe>,
@@ -101,12 +101,15 @@ fn packages(
     };
     let ready =
         depot.provision(mirrors, &base, &pins, &Reporter::new(task.clone())).map_err(|e| {
-            caused(ErrorKind::Host, "the packages could not be made ready", &e)
-                .hint("what was fetched is kept: the same command goes on from there")
+            let kept = "what was fetched is kept: the same command goes on from there";
+            let hint =
+                if matches!(e, DepotError::Ring { .. }) { "use `--method image`" } else { kept };
+            caused(ErrorKind::Host, "the packages could not be made ready", &e).hint(hint)
         })?;
     let packed: u64 = ready.order.iter().map(|pin| pin.size).sum();
     let release = gridgate_depot::overlay_release(&request)
         .map_err(|e| caused(ErrorKind::Host, "the kernel's modules could not be read", &e))?;
+    let early = ready.early.into_iter().map(|(before, names)| Early { before, names });
     let (base, rest): (Vec<_>, Vec<_>) = ready.order.iter().partition(|pin| base.contains(pin));
     let locked = |pins: Vec<&PinnedPackage>| pins.into_iter().map(images::locked).collect();
     Ok(Software {
@@ -117,9 +120,7 @@ fn packages(
         },
         base: locked(base),
         packages: locked(rest),
-        early: ready.early.map(|early| {
-            early.into_iter().map(|(before, names)| Early { before, names }).collect()
-        }),
+        early: Some(early.collect()),
         recipe: Some(recipe(release)),
         image: None,
         // While they are installed, the packages themselves are there too.

@@ -1,4 +1,4 @@
-//! Method packages: Debian packages, unpacked as they come and configured by the node's own dpkg and apt, in the order
+//! Method packages: Debian packages, unpacked as they come and configured by the node's own dpkg, in the order
 //! and by the recipe that role images are made by, so that both methods end in the same system.
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //! each would take most of the time. What is more than files is left to dpkg ([`gridgate_deb::unpacker`]).
 //! Flushes of the file system are left out until the end: a cut-short installation begins again here anyway.
 
-mod apt;
 mod chamber;
+mod dpkg;
 mod output;
 mod pool;
 mod unpacking;
@@ -103,9 +103,9 @@ fn install_all(
     progress.begin(Stage::Unpack, "the base");
     let unpacking = Unpacking { chamber, pool, progress };
     let base = unpacking.base(order, recipe)?;
-    apt::base(&base, recipe, chamber, pool, progress)?;
+    dpkg::base(&base, recipe, chamber, pool, progress)?;
     let others = unpacking.others(order)?;
-    apt::others(order, &others, recipe, chamber, pool, progress)?;
+    dpkg::others(order, &others, recipe, chamber, pool, progress)?;
     pool.remove()
         .map_err(|e| again(Stage::Configure, format!("remove the packages' files: {e}")))?;
     finish(client, recipe, chamber, progress)

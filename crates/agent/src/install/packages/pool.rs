@@ -51,11 +51,6 @@ impl<'o> Pool<'o> {
         self.folder.join(format!("{}.deb", package.sha256))
     }
 
-    /// The folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

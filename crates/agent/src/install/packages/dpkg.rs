@@ -1,39 +1,15 @@
-//! dpkg of the new root, as the depot uses it for role images; and apt, where only that finds an order.
+//! dpkg of the new root, as the depot uses it for role images.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 
-use gridgate_deb::Deb;
 use gridgate_protocol::agent_api::LockedPackage;
-use gridgate_protocol::install_api::{Early, InstallFailure, Order, Recipe, Stage};
+use gridgate_protocol::install_api::{InstallFailure, Order, Recipe, Stage};
 
 use super::chamber::Chamber;
 use super::pool::{FOLDER, Pool};
 use crate::install::again;
 use crate::install::progress::Progress;
-
-/// apt's settings; its lists and caches go with `/tmp`.
-const CONFIGURATION: &str = r#"
-Dir::Etc::sourcelist "/mnt/pool/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State::lists "/tmp/lists";
-Dir::Cache "/tmp/cache";
-Dir::Log "/tmp/log";
-Acquire::Languages "none";
-APT::Install-Recommends "false";
-APT::Install-Suggests "false";
-APT::Get::Assume-Yes "true";
-APT::Sandbox::User "root";
-Dpkg::Use-Pty "false";
-"#;
-
-/// Each file was checked by its hash when it came.
-const SOURCES: &str = "deb [trusted=yes] file:/mnt/pool ./\n";
-
-const INSTALL: &str = "mkdir -p /tmp/lists/partial /tmp/cache/archives/partial /tmp/log
-apt-get -q update
-apt-get -q --allow-downgrades install $(cat /mnt/pool/wanted)
-";
 
 /// Has dpkg unpack what was left to it, first what everything takes for granted, and configure the base.
 pub(super) fn base(
@@ -65,7 +41,7 @@ pub(super) fn base(
 }
 
 /// Brings all of the closure to its end, and nothing else: what is left is unpacked, and all is configured, as the
-/// depot does it; apt does it where the order cannot be told.
+/// depot does it.
 pub(super) fn others(
     order: &Order,
     left: &[&LockedPackage],
@@ -74,10 +50,7 @@ pub(super) fn others(
     pool: &Pool<'_>,
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
-    let fault = |e: io::Error| again(Stage::Unpack, format!("prepare the packages for apt: {e}"));
-    if order.early.is_none() {
-        describe(order, left, recipe, pool).map_err(fault)?;
-    }
+    let fault = |e: io::Error| again(Stage::Unpack, format!("prepare the root for dpkg: {e}"));
     let is_new = |name: &str| order.packages.iter().any(|package| package.name == name);
     let markers = recipe.markers.iter().filter(|(package, _)| is_new(package));
     let markers: Vec<_> =
@@ -90,10 +63,7 @@ pub(super) fn others(
     let all = count(order.base.len() + order.packages.len());
     let mut unpacked = all - count(left.len());
     let mut configured = count(order.base.len());
-    let script = match &order.early {
-        Some(early) => steps(order, early, left, recipe, pool),
-        None => INSTALL.to_owned(),
-    };
+    let script = steps(order, left, recipe, pool);
     run(&script, chamber, Stage::Unpack, &mut |line| {
         if line.starts_with("Unpacking ") {
             unpacked += 1;
@@ -119,13 +89,7 @@ pub(super) fn others(
 }
 
 /// dpkg's calls for what is left, each package after what must be configured before it is unpacked.
-fn steps(
-    order: &Order,
-    early: &[Early],
-    left: &[&LockedPackage],
-    recipe: &Recipe,
-    pool: &Pool<'_>,
-) -> String {
+fn steps(order: &Order, left: &[&LockedPackage], recipe: &Recipe, pool: &Pool<'_>) -> String {
     let options = recipe.dpkg.join(" ");
     let (mut script, mut files) = (String::new(), String::new());
     let unpack = |files: &mut String| match std::mem::take(files) {
@@ -133,7 +97,8 @@ fn steps(
         files => format!("dpkg {options} --no-triggers --unpack{files}\n"),
     };
     for package in &order.packages {
-        for step in early.iter().filter(|step| step.before == package.name) {
+        let early = order.early.iter().flatten();
+        for step in early.filter(|step| step.before == package.name) {
             script += &unpack(&mut files);
             script += &format!("dpkg {options} --configure {}\n", step.names.join(" "));
         }
@@ -151,40 +116,13 @@ fn shown(package: &LockedPackage, pool: &Pool<'_>) -> String {
     format!("{FOLDER}/{}", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Writes the index, the list of what is wanted, and the settings beside the packages.
-fn describe(
-    order: &Order,
-    left: &[&LockedPackage],
-    recipe: &Recipe,
-    pool: &Pool<'_>,
-) -> io::Result<()> {
-    let mut index = String::new();
-    for package in left {
-        let control = File::open(pool.file(package)).and_then(Deb::new)?.control()?;
-        let LockedPackage { sha256, size, .. } = package;
-        index += &format!("{control}Filename: ./{sha256}.deb\nSize: {size}\nSHA256: {sha256}\n\n");
-    }
-    let wanted = |package: &LockedPackage| format!("{}={}\n", package.name, package.version);
-    let wanted: String = order.packages.iter().map(wanted).collect();
-    let options: String = recipe.dpkg.iter().map(|option| format!("\"{option}\"; ")).collect();
-    let configuration = format!("{CONFIGURATION}Dpkg::Options {{ {options}}};\n");
-    let texts = [
-        ("Packages", index.as_str()),
-        ("wanted", &wanted),
-        ("sources.list", SOURCES),
-        ("apt.conf", &configuration),
-    ];
-    texts.iter().try_for_each(|(name, text)| fs::write(pool.folder().join(name), text))
-}
-
 fn run(
     script: &str,
     chamber: &Chamber,
     stage: Stage,
     seen: &mut dyn FnMut(&str),
 ) -> Result<(), InstallFailure> {
-    let environment = [("APT_CONFIG", "/mnt/pool/apt.conf")];
-    chamber.run(&["/bin/sh", "-e", "-c", script], &environment, stage, seen)
+    chamber.run(&["/bin/sh", "-e", "-c", script], &[], stage, seen)
 }
 
 /// What dpkg does just now, in its words.
