@@ -1,5 +1,6 @@
 //! One site in the daemon's memory: what it wants, what its agents say, its task under way.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -72,6 +73,14 @@ impl Site {
     /// What the site must be; none before its first `up`.
     pub fn wanted(&self) -> Option<Arc<Wanted>> {
         self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The node that has this address.
+    pub fn node_at(&self, address: IpAddr) -> Option<String> {
+        let wanted = self.wanted()?;
+        let nodes = wanted.compiled.nodes.iter();
+        let mut there = nodes.filter(|node| IpAddr::V4(node.profile.address) == address);
+        there.next().map(|node| node.name.clone())
     }
 
     /// Takes over what the site must be from now on.

@@ -44,7 +44,7 @@ struct Known {
 /// `config/installation.json` (0600).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Installation {
-    /// What the node is told; session, resume and clock are filled in when it begins.
+    /// What the node is told; session and clock are filled in when it begins.
     pub order: Order,
     /// What the node has when it is installed.
     pub installed: Installed,
@@ -192,6 +192,9 @@ impl Installations {
             known.kept.given_up.extend(session);
             known.kept.one_time = Some(hash(&token));
             known.kept.phase = Phase::Open;
+            // A launch that ended before it had partitions to speak of leaves what is known from before.
+            let resume = record::resume(&known.record);
+            known.kept.order.resume = resume.or(known.kept.order.resume.take());
             known.record.launches += 1;
             known.record.outcome = InstallOutcome::UnderWay;
             known.record.ended = None;
@@ -218,13 +221,22 @@ impl Installations {
                 at_ms: record::since_begin(&known.record, now),
             });
             known.heard = Instant::now();
-            let resume = record::resume(&known.record);
             let clock = now.as_second();
-            order =
-                Some(Order { session: session.clone(), resume, clock, ..known.kept.order.clone() });
+            order = Some(Order { session: session.clone(), clock, ..known.kept.order.clone() });
         });
         changed.map_err(|failure| Refused::Fault(failure.what))?;
         order.ok_or(Refused::Unknown)
+    }
+
+    /// The node that a one-time token is bound to, spent or not.
+    pub fn bound_to(&self, token: &str) -> Option<String> {
+        let hashed = hash(token);
+        let nodes = self.nodes();
+        let bound = |kept: &Installation| {
+            kept.one_time.as_ref() == Some(&hashed)
+                || kept.session.as_ref().is_some_and(|session| session.one_time == hashed)
+        };
+        nodes.iter().find(|(_, known)| bound(&known.kept)).map(|(name, _)| name.clone())
     }
 
     /// The node that may begin with a one-time token.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::body;
 use super::installation::{Installation, Refused};
+use super::origin;
 use super::routes::refuse;
 use crate::failure::Failure;
 use crate::observe::{self, Found};
@@ -106,17 +107,29 @@ impl FromRequestParts<Arc<Served>> for Installer {
         let installations = &served.site.installations;
         let node = token(&parts.headers).ok_or(Refused::Unknown);
         let node = node.and_then(|token| installations.node_of(token)).map_err(refused)?;
+        origin::check(&served.site, &parts.extensions, &node).map_err(|answer| *answer)?;
         let kept = installations.kept(&node).ok_or_else(|| refused(Refused::Unknown))?;
         Ok(Installer { node, kept })
     }
 }
 
-async fn begin(State(served): State<Arc<Served>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn begin(
+    State(served): State<Arc<Served>>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let begin: Begin = match read(&body) {
         Ok(begin) => begin,
         Err(answer) => return *answer,
     };
     let Some(token) = token(&headers).map(str::to_owned) else { return refused(Refused::Unknown) };
+    // Looked at before the token is spent.
+    if let Some(node) = served.site.installations.bound_to(&token)
+        && let Err(answer) = origin::check(&served.site, &extensions, &node)
+    {
+        return *answer;
+    }
     let begun = blocking(move || served.site.installations.begin(&token, &begin)).await;
     match begun {
         Ok(Ok(order)) => Json(order).into_response(),

@@ -5,13 +5,15 @@
 //!   └── report ──> link ──> whoever waits for the node        work <── link <── published version, runs
 //! ```
 //!
-//! A node is known by its token alone; what it may ask for is what its own profile names.
+//! A node is known by its token, which is refused from another node's machine; what it may ask for is what its own
+//! profile names.
 
 pub mod archive_service;
 mod body;
 pub mod installation;
 mod installation_routes;
 pub mod link;
+mod origin;
 pub mod record;
 mod routes;
 mod tls;

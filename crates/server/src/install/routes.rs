@@ -16,6 +16,7 @@ use gridgate_protocol::drift::DriftReport;
 use gridgate_protocol::node_profile::Content;
 use serde::Deserialize;
 
+use super::origin;
 use crate::site::Site;
 
 /// How long a work request is held back when there is nothing to do.
@@ -58,6 +59,9 @@ async fn authenticate(State(site): State<Arc<Site>>, mut request: Request, next:
     let Some(node) = token.and_then(|token| site.links.node_of(token)) else {
         return refuse(StatusCode::UNAUTHORIZED, "no node holds this token");
     };
+    if let Err(answer) = origin::check(&site, request.extensions(), &node) {
+        return *answer;
+    }
     site.links.touch(&node);
     request.extensions_mut().insert(Caller(node));
     next.run(request).await

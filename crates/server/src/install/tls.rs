@@ -8,6 +8,8 @@ use std::time::Duration;
 use axum::Router;
 use gridgate_protocol::agent_api::{PORT, SERVER_NAME};
 use gridgate_protocol::site_api::ErrorKind;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::pem::PemObject;
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use super::origin::Peer;
 use super::routes::router;
 use crate::failure::{Failure, caused};
 use crate::site::Site;
@@ -83,10 +86,10 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, router
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let (acceptor, router) = (acceptor.clone(), router.clone());
                 tokio::spawn(async move {
-                    connection(stream, acceptor, router).await;
+                    connection(stream, Peer(from.ip()), acceptor, router).await;
                     drop(place);
                 });
             }
@@ -98,12 +101,16 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, router
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, router: Router) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await else {
         return;
     };
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(120))
