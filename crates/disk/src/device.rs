@@ -77,6 +77,14 @@ pub fn partition(file: &File, path: &Path, plan: &DevicePlan) -> Result<Partitio
     Ok(Partitioned { partitions: wanted, written: true })
 }
 
+/// Refuses a plan by which the disk in `file`, of `size` bytes from now on, would lose a data partition that nobody gave
+/// up by name. Writes nothing.
+pub fn check_kept(file: &File, path: &Path, size: u64, plan: &DevicePlan) -> Result<(), DiskError> {
+    let wanted = plan.layout(size, path)?;
+    let present = read_partitions(file, path).unwrap_or_default();
+    if serves(&present, &wanted, plan) { Ok(()) } else { plan.check_kept(&present, &wanted, path) }
+}
+
 /// Gives back the space of everything on the disk image in `file` that an installation by `plan` will not keep,
 /// which then reads as zeros; for whoever has the disk as a file, since a machine can do it only in small pieces.
 /// The partition table stays. Gives the bytes that were given back; 0 also when the plan will be refused, or the

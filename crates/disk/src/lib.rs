@@ -31,18 +31,22 @@ mod reflink;
 mod seed;
 mod snapshot;
 mod space;
+mod stranger;
 mod swap;
 mod table;
 mod temporary;
 
 pub use clone::Method;
 pub use create::{Created, create};
-pub use device::{DevicePlan, Partitioned, give_back, make_swap, partition, read_partitions};
+pub use device::{
+    DevicePlan, Partitioned, check_kept, give_back, make_swap, partition, read_partitions,
+};
 pub use error::DiskError;
 pub use layout::{DataPartition, DiskPlan};
 pub use seed::{SeedChange, SeedEntry, SeedSource, write_seed, write_seed_archive};
 pub use snapshot::{Copied, copy};
 pub use space::check_space;
+pub use stranger::strangers;
 pub use table::{DiskInfo, Partition, PartitionKind, grow, inspect};
 
 /// Name of the partition that holds the root file system.

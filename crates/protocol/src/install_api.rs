@@ -114,8 +114,7 @@ pub struct Order {
     pub base: Vec<LockedPackage>,
     /// Method `packages`: the rest of the closure, each after what it depends on where that is possible.
     pub packages: Vec<LockedPackage>,
-    /// Method `packages`: what is configured before the next of `packages` is unpacked by dpkg. None: that cannot be
-    /// told, and apt finds a way.
+    /// Method `packages`: what is configured before the next of `packages` is unpacked by dpkg.
     pub early: Option<Vec<Early>>,
     /// Method `packages`: how they become a system.
     pub recipe: Option<Recipe>,
@@ -195,8 +194,19 @@ pub struct DiskOrder {
     pub swap: u64,
     /// Data partitions.
     pub data: Vec<DataOrder>,
+    /// Names of data partitions that the node is not to have any more and that the administrator gave up.
+    #[serde(default)]
+    pub abandoned: Vec<String>,
     /// The least size of the root partition, bytes.
     pub root_least: u64,
+}
+
+impl DiskOrder {
+    /// Names of all data partitions whose content may be lost.
+    pub fn given_up(&self) -> Vec<String> {
+        let wiped = self.data.iter().filter(|data| data.wipe).map(|data| &data.name);
+        wiped.chain(&self.abandoned).cloned().collect()
+    }
 }
 
 /// One data partition.

@@ -1,7 +1,7 @@
 //! A node's disk and the seed on it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gridgate_depot::RoleImage;
 use gridgate_disk::{DataPartition, DevicePlan, DiskPlan, SeedEntry, SeedSource};
@@ -195,6 +195,35 @@ pub fn empty(
     Ok(said)
 }
 
+/// Names of the data partitions on a node's disk.
+pub fn data_partitions(dir: &NodeDir) -> Vec<String> {
+    let Some((file, path)) = opened(dir) else { return Vec::new() };
+    let partitions = gridgate_disk::read_partitions(&file, &path).unwrap_or_default();
+    let data = |name: &str| Some(name.strip_prefix(gridgate_disk::DATA_PREFIX)?.to_owned());
+    partitions.iter().filter_map(|partition| data(&partition.name)).collect()
+}
+
+/// Partitions on a node's disk that are no node's.
+pub fn strangers(dir: &NodeDir) -> Vec<String> {
+    opened(dir).map(|(file, path)| gridgate_disk::strangers(&file, &path)).unwrap_or_default()
+}
+
+/// Refuses an installation that would lose a data partition which nobody gave up by name.
+pub fn check_kept(dir: &NodeDir, node: &CompiledNode, order: &DiskOrder) -> Result<(), Failure> {
+    let Some((file, path)) = opened(dir) else { return Ok(()) };
+    let size = file.metadata().map_or(node.disk, |meta| meta.len().max(node.disk));
+    gridgate_disk::check_kept(&file, &path, size, &device_plan(order)).map_err(|e| {
+        let what = format!("{} is not installed; nothing was touched", node.name);
+        caused(ErrorKind::Input, what, &e)
+    })
+}
+
+/// A node's disk; none when there is none.
+fn opened(dir: &NodeDir) -> Option<(fs::File, PathBuf)> {
+    let path = dir.disk();
+    Some((fs::File::open(&path).ok()?, path))
+}
+
 fn device_plan(order: &DiskOrder) -> DevicePlan {
     DevicePlan {
         seed: order.seed,
@@ -204,7 +233,7 @@ fn device_plan(order: &DiskOrder) -> DevicePlan {
             .iter()
             .map(|data| DataPartition { name: data.name.clone(), size: data.size })
             .collect(),
-        wipe: order.data.iter().filter(|d| d.wipe).map(|d| d.name.clone()).collect(),
+        wipe: order.given_up(),
         root_least: order.root_least,
     }
 }

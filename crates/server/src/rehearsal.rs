@@ -195,6 +195,7 @@ fn order(
             seed: crate::disks::SEED_SIZE,
             swap: node.swap,
             data: data.collect(),
+            abandoned: Vec::new(),
             root_least: 1 << 20,
         },
         profile: PublishedProfile {

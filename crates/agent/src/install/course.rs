@@ -87,12 +87,15 @@ fn install(
     events: &mut Events,
 ) -> Result<(), InstallFailure> {
     progress.begin(Stage::Partition, &disk.block.device);
-    disk.partition(&order.disk)?;
+    let is_new = disk.partition(&order.disk)?;
+    // Where a table had to be written, nothing of an earlier launch is on the disk.
+    let pieces = order.resume.as_ref().filter(|_| !is_new).map_or(0, |resume| resume.pieces);
+    progress.flushed(pieces);
     progress.begin(Stage::FileSystems, "");
     disk.make_swap(&order.disk, events)?;
     let root = disk.root(Stage::FileSystems, events)?;
     match order.method {
-        Method::Image => image::install(client, order, &root, progress)?,
+        Method::Image => image::install(client, pieces, &root, progress)?,
         Method::Packages => packages::install(client, order, &root, progress)?,
     }
     match progress.stage() {

@@ -54,8 +54,8 @@ impl Disk {
         partitions.unwrap_or_default().into_iter().map(|partition| partition.name).collect()
     }
 
-    /// Gives it the order's partitions, where it has not got them already.
-    pub(super) fn partition(&self, order: &DiskOrder) -> Result<(), InstallFailure> {
+    /// Gives it the order's partitions, where it has not got them already. Says whether a table was written.
+    pub(super) fn partition(&self, order: &DiskOrder) -> Result<bool, InstallFailure> {
         let data = |data: &gridgate_protocol::install_api::DataOrder| DataPartition {
             name: data.name.clone(),
             size: data.size,
@@ -64,7 +64,7 @@ impl Disk {
             seed: order.seed,
             swap: order.swap,
             data: order.data.iter().map(data).collect(),
-            wipe: order.data.iter().filter(|d| d.wipe).map(|d| d.name.clone()).collect(),
+            wipe: order.given_up(),
             root_least: order.root_least,
         };
         let path = Path::new(&self.block.device);
@@ -75,7 +75,7 @@ impl Disk {
                 again(Stage::Partition, format!("make the kernel read the new table: {e}"))
             })?;
         }
-        Ok(())
+        Ok(made.written)
     }
 
     fn reread(&self) -> io::Result<()> {

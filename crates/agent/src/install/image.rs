@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use gridgate_protocol::install_api::{ImageManifest, InstallFailure, Order, Piece, Stage};
+use gridgate_protocol::install_api::{ImageManifest, InstallFailure, Piece, Stage};
 use sha2::{Digest, Sha256};
 
 use super::disk::Part;
@@ -34,18 +34,17 @@ const FLUSH: u64 = 512 << 20;
 /// Blocks of all file systems and disks in use; pieces begin and end at a multiple of it.
 const BLOCK: u64 = 512;
 
-/// Puts the image onto the root's partition.
+/// Puts the image onto the root's partition, which has the first `there` of its pieces already.
 pub(super) fn install(
     client: &InstallClient,
-    order: &Order,
+    there: u32,
     root: &Part,
     progress: &Progress,
 ) -> Result<(), InstallFailure> {
     progress.doing("asking for the image's pieces");
     let manifest = until_reachable(|| client.manifest()).map_err(|e| again(Stage::Fetch, e))?;
     check(&manifest, root)?;
-    let first = order.resume.as_ref().map_or(0, |resume| resume.pieces as usize);
-    let first = first.min(manifest.pieces.len());
+    let first = (there as usize).min(manifest.pieces.len());
     if first == 0 {
         progress.doing("emptying what the image leaves empty");
         for (start, length) in holes(&manifest) {

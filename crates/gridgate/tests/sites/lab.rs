@@ -102,7 +102,7 @@ impl Lab {
         let mut child =
             self.command(arguments).stdout(Stdio::piped()).spawn().expect("gridgate starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        Running { child, stdout }
+        Running { child, stdout, events: Vec::new() }
     }
 
     pub fn daemon_pid(&self) -> u32 {
@@ -124,12 +124,13 @@ impl Lab {
         serde_json::from_slice(&text).expect("JSON")
     }
 
-    /// Pid of the process that a shim owns, by node.
+    /// Pid of the process that a shim owns, by node; nodes whose machine has ended have none.
     pub fn machine_pids(&self) -> BTreeMap<String, u32> {
         let nodes = fs::read_dir(self.home.path().join(format!("sites/{}/nodes", self.site)))
             .expect("nodes");
         let names = nodes.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.map(|name| (name.clone(), pid(&self.state(&name)["phase"]["vmm"]))).collect()
+        let running = names.map(|name| (self.state(&name)["phase"]["vmm"].clone(), name));
+        running.filter(|(vmm, _)| vmm.is_object()).map(|(vmm, name)| (name, pid(&vmm))).collect()
     }
 
     pub fn machine_pids_but(&self, node: &str) -> BTreeMap<String, u32> {
@@ -174,18 +175,34 @@ impl Drop for Lab {
 pub struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// What was read of it.
+    pub events: Vec<Value>,
 }
 
 impl Running {
     pub fn read_until(&mut self, wanted: impl Fn(&Value) -> bool) {
         loop {
-            let mut line = String::new();
-            let read = self.stdout.read_line(&mut line).expect("readable output");
-            assert!(read > 0, "the events ended before the one waited for");
-            if wanted(&serde_json::from_str(&line).expect("one event a line")) {
+            let event = self.next().expect("the events ended before the one waited for");
+            if wanted(&event) {
                 return;
             }
         }
+    }
+
+    fn next(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line).expect("readable output") == 0 {
+            return None;
+        }
+        let event: Value = serde_json::from_str(&line).expect("one event a line");
+        self.events.push(event.clone());
+        Some(event)
+    }
+
+    /// All its events, when it has ended, and how it did.
+    pub fn all(mut self) -> (Vec<Value>, ExitStatus) {
+        while self.next().is_some() {}
+        (std::mem::take(&mut self.events), self.child.wait().expect("an end"))
     }
 
     /// As Ctrl-C; returns when it has ended.

@@ -38,7 +38,13 @@ fn order(node: &str, number: u32) -> (Order, Installed, InstallRecord) {
         number,
         session: String::new(),
         method: Method::Image,
-        disk: DiskOrder { seed: 1, swap: 0, data: Vec::new(), root_least: 1 },
+        disk: DiskOrder {
+            seed: 1,
+            swap: 0,
+            data: Vec::new(),
+            abandoned: Vec::new(),
+            root_least: 1,
+        },
         profile: PublishedProfile { version, profile, packages: None },
         base: Vec::new(),
         packages: Vec::new(),
@@ -166,6 +172,14 @@ fn a_killed_machine_goes_on_at_its_first_unfinished_stage() {
     let record = second.look("ui").unwrap().record;
     assert_eq!(record.launches, 2);
     assert_eq!(record.last_line.as_deref(), Some("a line"));
+    // Each launch tells its own stages; one that was killed at once takes nothing from what is on the disk.
+    let now = jiff::Timestamp::now();
+    second.note("ui", |record| record::start(record, Stage::Start, now)).unwrap();
+    let record = second.look("ui").unwrap().record;
+    assert_eq!(record.stages.iter().map(|s| s.stage).collect::<Vec<_>>(), [Stage::Start]);
+    let token = second.new_token("ui").unwrap();
+    let again = second.begin(&token, &begin("c")).unwrap();
+    assert_eq!(again.resume, order.resume);
 }
 
 #[test]

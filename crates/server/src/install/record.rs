@@ -95,12 +95,13 @@ pub fn take(record: &mut InstallRecord, progress: &Progress, shift: i64) -> bool
     turned
 }
 
-/// A stage that the host sees begins, in place of an earlier one of its kind.
+/// A stage that the host sees begins. What an earlier launch told of it and of later ones counts no more: they are
+/// gone through again.
 pub fn start(record: &mut InstallRecord, stage: Stage, now: Timestamp) {
     let start_ms = since_begin(record, now);
-    record.stages.retain(|s| s.stage != stage);
+    record.stages.retain(|s| s.stage < stage);
     record.stages.push(StageRecord { stage, start_ms, millis: None, bytes: None, items: None });
-    record.stages.sort_by_key(|stage| stage.stage);
+    record.doing.clear();
 }
 
 /// It ends.

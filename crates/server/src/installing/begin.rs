@@ -1,5 +1,6 @@
 //! The beginning of an installation: software made ready, the machine stopped, the disk looked at, the installer launched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gridgate_machine::MachineSpec;
@@ -8,7 +9,7 @@ use gridgate_protocol::agent_api::PublishedProfile;
 use gridgate_protocol::install_api::{
     DataOrder, DiskOrder, INSTALL_ARGUMENT, InstallOutcome, InstallRecord, Method, Order, Stage,
 };
-use gridgate_protocol::site_api::{ErrorKind, InstallRequest};
+use gridgate_protocol::site_api::{ErrorKind, Event, InstallRequest};
 
 use crate::failure::{Failure, Hint, failure};
 use crate::images::Installed;
@@ -26,18 +27,17 @@ use crate::{disks, images, launch, memory, services, stop};
 /// Bytes of a disk that no partition has: tables at both ends, alignment.
 const TABLES: u64 = 2 << 20;
 
-/// Names after `--wipe-data` that are no data partitions of the node.
-fn check_wipe(wanted: &Wanted, node: &str, names: &[String]) -> Result<(), Failure> {
+/// Refuses names after `--wipe-data` that are data partitions neither of the profile nor of the node's disk.
+fn check_wipe(site: &Site, wanted: &Wanted, node: &str, names: &[String]) -> Result<(), Failure> {
     let Some(compiled) = wanted.node(node) else { return Ok(()) };
-    let unknown: Vec<_> = names
-        .iter()
-        .filter(|name| !compiled.data.iter().any(|data| data.name == **name))
-        .map(String::as_str)
-        .collect();
+    let mut known: BTreeSet<_> = compiled.data.iter().map(|data| data.name.clone()).collect();
+    known.extend(disks::data_partitions(&site.dir.node(node)));
+    let unknown = names.iter().filter(|name| !known.contains(*name));
+    let unknown: Vec<_> = unknown.map(String::as_str).collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    let known: Vec<_> = compiled.data.iter().map(|data| data.name.as_str()).collect();
+    let known: Vec<_> = known.into_iter().collect();
     let what = format!("{node} has no data partition {}; nothing was touched", unknown.join(", "));
     let hint = if known.is_empty() { "it has none".into() } else { known.join(", ") };
     Err(failure(ErrorKind::Input, what).hint(format!("its data partitions: {hint}")))
@@ -60,13 +60,20 @@ pub async fn new(
     request: &InstallRequest,
     task: &Arc<Task>,
 ) -> Result<Prepared, Failure> {
-    check_wipe(wanted, name, &request.wipe_data)?;
+    check_wipe(site, wanted, name, &request.wipe_data)?;
     check_clock(wanted, name, request.clock)?;
     let method = request.method.unwrap_or_default();
     let (vmms, software) = ready(site, wanted, name, request, method, task).await?;
     let node = node(wanted, name)?;
     let disk = disk_order(node, &request.wipe_data, software.root_least)?;
     let dir = site.dir.node(name);
+    disks::check_kept(&dir, node, &disk)?;
+    let strangers = disks::strangers(&dir);
+    if !strangers.is_empty() {
+        let listed = strangers.join(", ");
+        let text = format!("{name}'s disk has partitions that are no node's; they go: {listed}");
+        task.emit(Event::Warning { text });
+    }
     let number = record::next(&dir);
     let version = node.profile.version();
     let record = InstallRecord {
@@ -116,7 +123,7 @@ pub async fn again(
     request: &InstallRequest,
     task: &Arc<Task>,
 ) -> Result<Prepared, Failure> {
-    check_wipe(wanted, name, &request.wipe_data)?;
+    check_wipe(site, wanted, name, &request.wipe_data)?;
     check_clock(wanted, name, request.clock)?;
     let method = site.installations.look(name).map(|look| look.record.method).unwrap_or_default();
     if request.method.is_some_and(|asked| asked != method) {
@@ -199,7 +206,10 @@ fn disk_order(node: &CompiledNode, wipe: &[String], root_least: u64) -> Result<D
             wipe: wipe.contains(&data.name),
         })
         .collect();
-    let order = DiskOrder { seed: disks::SEED_SIZE, swap: node.swap, data, root_least };
+    let is_data = |name: &&String| node.data.iter().any(|data| data.name == **name);
+    let abandoned = wipe.iter().filter(|name| !is_data(name)).cloned().collect();
+    let (seed, swap) = (disks::SEED_SIZE, node.swap);
+    let order = DiskOrder { seed, swap, data, abandoned, root_least };
     let fixed: u64 = order.data.iter().map(|data| data.size).sum();
     let needed = fixed + order.seed + order.swap + root_least + TABLES;
     if needed <= node.disk {

@@ -37,17 +37,25 @@ pub async fn from_its_disk(
     };
     match booted {
         Ok(()) => stage.finish("its agent speaks"),
-        Err(failure) => return Err(stage.fail(failure)),
+        Err(failure) => return Err(stage.fail(in_stage(name, Stage::Boot, failure))),
     }
     note(site, name, record::end, Stage::Boot)?;
     let stage = task.stage(name, Stage::Services.word(), String::new());
     note(site, name, record::start, Stage::Services)?;
     match wait::for_node(site, wanted, name, &stage).await {
         Ok(status) => stage.finish(format!("{} health checks pass", status.health.len())),
-        Err(failure) => return Err(stage.fail(failure)),
+        Err(failure) => return Err(stage.fail(in_stage(name, Stage::Services, failure))),
     }
     note(site, name, record::end, Stage::Services)?;
     site.installations.over(name)
+}
+
+/// Says in which stage, and how to go on.
+fn in_stage(name: &str, stage: Stage, mut failure: Failure) -> Failure {
+    failure.what = format!("stage {} of {name}'s installation: {}", stage.word(), failure.what);
+    let resume = format!("`gridgate install {name} --resume` starts it from its disk again");
+    let hint = failure.hint.take().map_or(resume.clone(), |hint| format!("{resume}; {hint}"));
+    failure.hint(hint)
 }
 
 type Note = fn(&mut gridgate_protocol::install_api::InstallRecord, Stage, jiff::Timestamp);

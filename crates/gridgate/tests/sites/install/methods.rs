@@ -6,7 +6,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::lab::{self, Lab};
+use super::stages::{Hunted, PACKAGES};
+use crate::lab::Lab;
 
 /// What a node has: kind, mode, owner, group, path and target of everything; every file's hash; packages; services.
 const INVENTORY: &str = r#"
@@ -42,33 +43,13 @@ fn take_stock(lab: &Lab, name: &str) {
 }
 
 pub fn same_system(lab: &Lab) {
-    lab.events(&["--json", "install", "one"]);
+    // It was installed by image just now.
     take_stock(lab, "image");
     let stored = damage_a_package(lab);
-    let mut install = lab.spawn(&["--json", "install", "one", "--method", "packages"]);
-    install.read_until(|event| event["progress"]["stage"] == "unpack");
-    lab.kill_machine("one");
-    assert!(!install.end().success(), "half an installation is none");
-    lab.wait_for_end("one");
-    let events = lab.events(&["--json", "install", "one", "--resume"]);
+    let hunted = Hunted { lab, node: "one", stages: &PACKAGES };
+    let record = hunted.to_the_end(&["--json", "install", "one", "--method", "packages"], |_| ());
+    assert_eq!(record["method"], "packages");
     assert!(fs::metadata(stored).expect("the package").len() > 6, "it was fetched again");
-    let status = &lab::done(&events)["status"];
-    assert_eq!(lab::node(status, "one")["state"], "running");
-    let record = super::last(lab);
-    assert_eq!((&record["method"], &record["outcome"]), (&"packages".into(), &"done".into()));
-    assert_eq!(record["launches"], 2, "{record}");
-    let stages = [
-        "start",
-        "partition",
-        "file_systems",
-        "fetch",
-        "unpack",
-        "configure",
-        "node_configuration",
-        "boot",
-        "services",
-    ];
-    assert_eq!(super::ended(&record), stages);
     take_stock(lab, "packages");
     let counted = "wc -l </srv/store/image; grep -c ^package /srv/store/image";
     let counted = lab.text(&["exec", "one", "--", "sh", "-c", counted]);
@@ -119,7 +100,7 @@ fn stored(lab: &Lab, sha256: &str) -> PathBuf {
 }
 
 /// A package of the lock with a script that fails, put into the depot under its own hash.
-pub fn failing_script(lab: &Lab) {
+pub fn failing_script(lab: &Lab, node: &str) {
     let lock = lock(lab);
     let text = fs::read_to_string(&lock).expect("the lock");
     let entry = locked(&text);
@@ -133,15 +114,15 @@ pub fn failing_script(lab: &Lab) {
         .replace(&format!("size = {}", field(entry, "size")), &format!("size = {}", bytes.len()));
     fs::write(&lock, text.replace(entry, &changed)).expect("the lock is written");
 
-    let output = lab.run(&["install", "one", "--method", "packages"]);
+    let output = lab.run(&["install", node, "--method", "packages"]);
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = words(&output.stdout) + &words(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("the package tree could not be installed"), "{said}");
-    let record = super::last(lab);
+    let record = super::last(lab, node);
     let failure = &record["outcome"]["failed"];
     assert_eq!((&failure["package"], &failure["stage"]), (&"tree".into(), &"configure".into()));
-    let log = lab.text(&["install-log", "one"]);
+    let log = lab.text(&["install-log", node]);
     assert!(log.contains("no leaves today"), "the script's own words are kept: {log}");
     fs::write(&lock, text).expect("the lock is as it was");
 }

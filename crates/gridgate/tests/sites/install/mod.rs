@@ -1,14 +1,17 @@
-//! A node installs itself in a real machine: from an empty disk, over an old one, with the daemon and the machine
-//! killed on the way, with damage in the depot, by either method. Needs root and the Debian archive. One story; the chapters are named in
-//! the output.
+//! A node installs itself in a real machine: from an empty disk, over an old one, over a stranger's, with the daemon killed
+//! on the way and the machine in every stage, with damage in the depot, by either method. Needs root and the Debian
+//! archive. One story; the chapters are named in the output.
 
 mod methods;
+mod stages;
+mod strangers;
 
 use std::fs;
 
 use crate::lab::{self, Lab, steps};
 use crate::traces;
 use serde_json::Value;
+use stages::IMAGE;
 
 const PROFILE: &str = r#"
 [site]
@@ -34,20 +37,25 @@ fn a_node_installs_itself() {
     lab.chapter("an empty disk becomes a node", || birth(&lab));
     lab.chapter("up finds nothing to do", || unchanged(&lab));
     lab.chapter("what cannot be is said before the node is touched", || refusals(&lab));
-    lab.chapter("the daemon is killed: the machine goes on", || daemon_killed(&lab));
-    lab.chapter("a second installation is refused; the machine is killed", || machine_killed(&lab));
-    lab.chapter("a damaged piece is mended, a data partition survives", || over_an_old_disk(&lab));
-    lab.chapter("a package whose script fails is named", || methods::failing_script(&lab));
-    lab.chapter("both methods end in the same system", || methods::same_system(&lab));
+    lab.chapter("a second node, its machine killed in each stage, its disk a stranger's", || {
+        strangers::killed_in_each_stage_by_image(&lab);
+    });
+    lab.chapter("a package whose script fails is named", || methods::failing_script(&lab, "two"));
+    lab.chapter("a piece is damaged, the daemon is killed, a data partition survives", || {
+        over_an_old_disk(&lab);
+    });
+    lab.chapter("both methods end in the same system, the machine killed in each stage", || {
+        methods::same_system(&lab);
+    });
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 
-fn records(lab: &Lab) -> Vec<Value> {
-    lab.json(&["--json", "install-log", "one"]).as_array().expect("a list").clone()
+fn records(lab: &Lab, node: &str) -> Vec<Value> {
+    lab.json(&["--json", "install-log", node]).as_array().expect("a list").clone()
 }
 
-fn last(lab: &Lab) -> Value {
-    records(lab).pop().expect("a record")
+fn last(lab: &Lab, node: &str) -> Value {
+    records(lab, node).pop().expect("a record")
 }
 
 /// The stages of a record that ended, in its order.
@@ -57,16 +65,13 @@ fn ended(record: &Value) -> Vec<&str> {
     ended.map(|stage| stage["stage"].as_str().expect("a name")).collect()
 }
 
-const STAGES: [&str; 7] =
-    ["start", "partition", "file_systems", "fetch", "node_configuration", "boot", "services"];
-
 fn birth(lab: &Lab) {
     let events = lab.events(&["--json", "install", "one", "--profile", &lab.profile()]);
     let status = &lab::done(&events)["status"];
     assert_eq!(lab::node(status, "one")["state"], "running");
-    let record = last(lab);
+    let record = last(lab, "one");
     assert_eq!((&record["number"], &record["outcome"]), (&1.into(), &"done".into()), "{record}");
-    assert_eq!(ended(&record), STAGES);
+    assert_eq!(ended(&record), IMAGE);
     let fetch = &record["stages"][3];
     assert_eq!(fetch["bytes"][0], fetch["bytes"][1], "all of it, and no more: {fetch}");
 }
@@ -88,10 +93,10 @@ fn refusals(lab: &Lab) {
     let before = lab.machine_pids();
     refused(lab, &["install", "one", "--wipe-data", "nothing"], 2, &["nothing", "store"]);
     refused(lab, &["install", "one", "--resume"], 6, &["no installation of one is unfinished"]);
-    refused(lab, &["install", "two"], 6, &["two"]);
+    refused(lab, &["install", "three"], 6, &["three"]);
     too_small(lab);
     assert_eq!(lab.machine_pids(), before);
-    assert_eq!(records(lab).len(), 1);
+    assert_eq!(records(lab, "one").len(), 1);
 }
 
 /// A data partition that leaves no room for the root: the node runs on, from the disk that it has.
@@ -105,45 +110,19 @@ fn too_small(lab: &Lab) {
     assert_eq!(lab.text(&["exec", "one", "--", "cat", "/srv/store/mark"]).trim(), "mine");
 }
 
-/// Follows an installation until it fetches.
-fn fetching(lab: &Lab) -> lab::Running {
+/// Installs the node again, with the daemon killed while it fetches: the machine goes on.
+fn daemon_killed(lab: &Lab) {
     let mut install = lab.spawn(&["--json", "install", "one"]);
     install.read_until(|event| event["progress"]["stage"] == "fetch");
-    install
-}
-
-fn daemon_killed(lab: &Lab) {
-    let install = fetching(lab);
     let machine = lab.machine_pids();
     lab.kill_daemon();
     assert!(!install.end().success(), "a client whose daemon died must not call it a success");
     assert_eq!(lab.machine_pids(), machine, "the machine belongs to its shim");
     lab.events(&["--json", "install", "one", "--resume"]);
-    let record = last(lab);
+    let record = last(lab, "one");
     assert_eq!((&record["number"], &record["outcome"]), (&2.into(), &"done".into()), "{record}");
     assert_eq!(record["launches"], 1, "the installer went on by itself");
-    assert_eq!(ended(&record), STAGES);
-}
-
-fn machine_killed(lab: &Lab) {
-    let install = fetching(lab);
-    let second = lab.run(&["install", "one"]);
-    let text = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert_eq!(second.status.code(), Some(7), "{text}");
-    assert!(text.contains("installation 3") && text.contains("`install one`"), "{text}");
-    lab.kill_machine("one");
-    assert!(!install.end().success());
-    lab.wait_for_end("one");
-    let record = last(lab);
-    assert_eq!(record["outcome"]["failed"]["stage"], "fetch", "{record}");
-    // Half a disk is not booted.
-    let up = lab.run(&["up", "--no-check", &lab.profile()]);
-    assert!(String::from_utf8_lossy(&up.stderr).contains("is not installed completely"));
-    lab.events(&["--json", "install", "one", "--resume"]);
-    let record = last(lab);
-    assert_eq!((&record["number"], &record["outcome"]), (&3.into(), &"done".into()), "{record}");
-    assert_eq!(record["launches"], 2);
-    assert_eq!(ended(&record), STAGES);
+    assert_eq!(ended(&record), IMAGE);
 }
 
 fn over_an_old_disk(lab: &Lab) {
@@ -152,7 +131,7 @@ fn over_an_old_disk(lab: &Lab) {
     let images = fs::read_dir(lab.home.path().join("depot/images")).expect("images").flatten();
     let piece = images.map(|entry| entry.path().join("pieces/00001.zst")).next().expect("a piece");
     fs::write(&piece, b"damage").expect("damage");
-    lab.events(&["--json", "install", "one"]);
+    daemon_killed(lab);
     assert!(fs::metadata(&piece).expect("a piece").len() > 6, "it was cut again");
     assert_eq!(lab.text(&["exec", "one", "--", "cat", "/srv/store/a"]).trim(), "kept");
     assert!(!lab.run(&["exec", "one", "--", "test", "-e", "/root/a"]).status.success());
