@@ -126,7 +126,8 @@ pub(crate) struct Export<'a> {
 }
 
 impl Export<'_> {
-    /// Writes the archive to `target`: beside it first, renamed when it is on disk.
+    /// Writes the archive to `target`: beside it first, renamed when it is on disk. What a killed run left beside it is
+    /// removed.
     pub(crate) fn write(
         &self,
         target: &Path,
@@ -143,7 +144,8 @@ impl Export<'_> {
             Stage::Export,
             format!("{} MiB", total.div_ceil(1 << 20)),
         );
-        let new = target.with_extension(format!("new-{}", files::unique()));
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let new = folder.join(format!(".{name}.new"));
         let written = write(self.site, &entries, &new, total, progress)
             .and_then(|()| fs::rename(&new, target).map_err(DepotError::io("write", target)));
         if written.is_err() {
@@ -208,7 +210,11 @@ fn write(
     progress: &dyn Progress,
 ) -> Result<(), DepotError> {
     let fail = || DepotError::io::<io::Error>("write", new);
-    let file = File::create(new).map_err(fail())?;
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail()(error)),
+        _ => {}
+    }
+    let file = File::create_new(new).map_err(fail())?;
     let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
     let files = entries.iter().map(|(entry, _)| entry.clone()).collect();
     let manifest = Manifest { version: VERSION, site: site.to_owned(), files };
@@ -220,7 +226,7 @@ fn write(
             Source::Text(bytes) => {
                 add(&mut archive, &entry.path, entry.size, bytes.as_slice()).map_err(fail())?;
             }
-            Source::Stored(path) => stored_file(&mut archive, entry, path)?,
+            Source::Stored(path) => stored_file(&mut archive, entry, path, new)?,
         }
         done += entry.size + HEADERS;
         if done - told >= TOLD_EVERY {
@@ -238,6 +244,7 @@ fn stored_file<W: Write>(
     archive: &mut tar::Builder<W>,
     entry: &Entry,
     path: &Path,
+    new: &Path,
 ) -> Result<(), DepotError> {
     let file = File::open(path).map_err(DepotError::io("open", path))?;
     let size = file.metadata().map_err(DepotError::io("look at", path))?.len();
@@ -246,7 +253,10 @@ fn stored_file<W: Write>(
         return Err(FetchError::WrongSize { file, expected, found: size }.into());
     }
     let mut reader = Hashing::new(file.take(size));
-    add(archive, &entry.path, size, &mut reader).map_err(DepotError::io("export", path))?;
+    add(archive, &entry.path, size, &mut reader).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => DepotError::io("write", new)(error),
+        _ => DepotError::io("export", path)(error),
+    })?;
     let found = reader.finish();
     if found == entry.sha256 {
         return Ok(());

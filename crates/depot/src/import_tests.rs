@@ -16,6 +16,9 @@ type Entries = Vec<(String, Vec<u8>)>;
 /// A lie.
 type Change<'a> = &'a dyn Fn(&mut Entries);
 
+#[path = "travel_faults.rs"]
+mod faults;
+
 struct Lab {
     own: Own,
     dir: TempDir,
@@ -25,11 +28,22 @@ struct Lab {
 impl Lab {
     /// A depot with two packages, one of which Debian's index has in a newer version only.
     fn new() -> Lab {
-        let lab = Lab { own: Own::new(), dir: tempfile::tempdir().unwrap(), lock: lock() };
+        Lab::of(tempfile::tempdir().unwrap(), Vec::new())
+    }
+
+    /// The same in this folder, with more packages of such content.
+    fn of(dir: TempDir, more: Vec<Vec<u8>>) -> Lab {
+        let mut lab = Lab { own: Own::new(), dir, lock: lock() };
         let store = lab.store("from");
         for package in lab.lock.packages() {
             let bytes = content(&package.name, &package.version);
             fs::write(store.path(&package.sha256), bytes).unwrap();
+        }
+        for (number, bytes) in more.into_iter().enumerate() {
+            let (sha256, size) = (crate::hash::of_bytes(&bytes), bytes.len() as u64);
+            fs::write(store.path(&sha256), bytes).unwrap();
+            let package = PinnedPackage { sha256, size, ..pin(&format!("more{number}"), "1") };
+            lab.lock.roles.get_mut("r").unwrap().packages.push(package);
         }
         let indexed = [pin("a", "1"), pin("b", "2")];
         lab.own.suite("trixie", DATE, &indexed).store(&store.folder("index"), "trixie");
@@ -45,15 +59,27 @@ impl Lab {
     }
 
     fn export(&self) -> Result<crate::export::Exported, DepotError> {
+        self.export_to(&self.file(), &Silent)
+    }
+
+    fn export_to(
+        &self,
+        target: &Path,
+        progress: &dyn Progress,
+    ) -> Result<crate::export::Exported, DepotError> {
         let (store, keyring) = (self.store("from"), self.own.keyring());
         let profile = Some(&b"{}"[..]);
         let export =
             Export { store: &store, keyring: &keyring, site: "cork", lock: &self.lock, profile };
-        export.write(&self.file(), &Silent)
+        export.write(target, progress)
     }
 
     fn import(&self, to: &Store) -> Result<Imported, DepotError> {
-        import(to, &self.file(), &self.own.keyring(), &Silent)
+        self.import_with(to, &Silent)
+    }
+
+    fn import_with(&self, to: &Store, progress: &dyn Progress) -> Result<Imported, DepotError> {
+        import(to, &self.file(), &self.own.keyring(), progress)
     }
 
     /// Writes the archive again with its entries changed.
