@@ -165,7 +165,8 @@ pub enum XenGuest {
 pub enum XenBoot {
     /// From the host.
     Direct,
-    /// From the disk, by its own boot loader configuration.
+    /// From the first disk, by its own boot loader configuration (`grub.cfg`, `extlinux.conf`, `menu.lst`): read by
+    /// Xen's pygrub, which has no rights then. The spec's kernel arguments come behind those of the disk.
     Pygrub,
 }
 

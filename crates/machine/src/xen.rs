@@ -4,6 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `bootloader` | a kernel read off the guest's disk |
 //! | `config` | the domain's configuration: pure |
 //! | `report` | what `xl` prints, read: pure |
 //! | `fault` | what `xl` complains of, in our words: pure |
@@ -16,6 +17,7 @@
 //! has that from its first moment, so one that was left half made is found, too; a domain
 //! with the same name and another UUID is never touched.
 
+mod bootloader;
 mod config;
 mod fault;
 mod keeper;
@@ -39,6 +41,7 @@ use crate::spec::{MachineSpec, Nic, VmmSpec, XenBoot, XenGuest, XenTuning};
 use crate::state::Exit;
 use crate::vmm::{Confinement, End, PowerButton, Seat, Sign, Undertaker, Vmm, VmmCommand, VmmKind};
 
+use bootloader::Boot;
 pub use keeper::keeper_main;
 pub use live::LiveDomain;
 pub use report::{Configuration, Domain, Shutdown};
@@ -81,6 +84,15 @@ impl Xen {
         tuning: XenTuning,
     ) -> Self {
         Self { kernel, initramfs, bridge, guest, boot, tuning }
+    }
+
+    /// What it boots of the host's files.
+    fn of_host(&self, arguments: String) -> Result<Boot, StartFailure> {
+        for path in [&self.kernel].into_iter().chain(&self.initramfs) {
+            File::open(path)
+                .map_err(|e| StartFailure::Kernel { kernel: path.clone(), why: e.to_string() })?;
+        }
+        Ok(Boot { kernel: self.kernel.clone(), initramfs: self.initramfs.clone(), arguments })
     }
 
     /// Of a spec of this kind.
@@ -148,6 +160,9 @@ impl Vmm for Xen {
                 "Xen has {MOST_DISKS} disks here, {} were asked for",
                 spec.disks.len()
             ));
+        }
+        if self.boot == XenBoot::Pygrub && spec.disks.is_empty() {
+            return Err("it boots from its disk, and has none".into());
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if let Some(odd) = spec.name.chars().find(|c| !plain(*c)) {
@@ -293,18 +308,20 @@ fn create(spec: &MachineSpec) -> Result<(), StartFailure> {
         .ok_or_else(|| host("make a domain")(io::ErrorKind::InvalidInput.into()))?;
     let tools = Toolstack::find().map_err(host("use Xen"))?;
     let mut store = Store::open().map_err(host("use Xen"))?;
-    if xen.boot == XenBoot::Direct {
-        let files = [&xen.kernel].into_iter().chain(&xen.initramfs);
-        for path in files {
-            File::open(path)
-                .map_err(|e| StartFailure::Kernel { kernel: path.clone(), why: e.to_string() })?;
-        }
-    }
     if xen.guest == XenGuest::Pvh && !tools.host().map_err(host("ask Xen"))?.hardware {
         let why = "this host's processor or Xen cannot run PVH guests; use pv";
         return Err(host("create its domain")(io::Error::other(why)));
     }
     let seat = spec.run_dir.join(seat_name());
+    let arguments = config::kernel_arguments(spec);
+    let from_disk = match xen.boot {
+        XenBoot::Direct => None,
+        XenBoot::Pygrub => Some(bootloader::read(&tools, spec, &arguments, &seat)?),
+    };
+    let boot = match &from_disk {
+        Some(from_disk) => from_disk.boot.clone(),
+        None => xen.of_host(arguments)?,
+    };
     write(&seat.join(config::BLOCK_SCRIPT), include_str!("xen/block.sh"))?;
     if let Some(nic) = &spec.nic {
         let network = nic.namespace.display();
@@ -312,7 +329,7 @@ fn create(spec: &MachineSpec) -> Result<(), StartFailure> {
         write(&seat.join(config::CARD_SCRIPT), &card_script(nic, &xen.bridge))?;
     }
     let file = seat.join("domain.cfg");
-    write(&file, &config::domain(spec, &xen, &seat))?;
+    write(&file, &config::domain(spec, &xen, &boot, &seat))?;
     let made = tools
         .run(&["create", "-q", "-p", "-e", &file.to_string_lossy()])
         .map_err(host("run xl"))?;

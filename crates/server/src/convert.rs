@@ -55,7 +55,7 @@ pub async fn run(
     // What it gives back where it is now is of no use to it on or off Xen.
     let on_xen = wanted.choice(name).is_ok_and(|choice| choice.engine == Engine::Xen);
     if !running || on_xen != (engine == Engine::Xen) {
-        memory::fits(node, engine)?;
+        memory::fits(node, engine).await?;
     }
     let sources = Sources { mirror: request.mirror, environment: request.environment };
     let needs = Needs { launches: [engine].into(), images: false };

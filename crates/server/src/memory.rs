@@ -7,13 +7,14 @@ use crate::failure::{Failure, Hint, failure};
 use crate::host::memory_for;
 use crate::plan;
 use crate::verdicts::Engine;
+use crate::wait::blocking;
 use crate::wanted::Wanted;
 
 /// Refuses a plan whose machines would not fit.
 ///
 /// # Errors
 /// The nodes that would be started, what they want and what there is.
-pub fn check(wanted: &Wanted, plan: &Plan) -> Result<(), Failure> {
+pub async fn check(wanted: &Wanted, plan: &Plan) -> Result<(), Failure> {
     let starts = |node: &&CompiledNode| plan::has(plan, &node.name, PlanAction::Start);
     let starting = wanted.compiled.nodes.iter().filter(starts);
     let placed = starting.filter_map(|node| Some((node, wanted.choice(&node.name).ok()?.engine)));
@@ -21,7 +22,7 @@ pub fn check(wanted: &Wanted, plan: &Plan) -> Result<(), Failure> {
     for group in [xen, others] {
         let Some((_, engine)) = group.first() else { continue };
         let nodes: Vec<_> = group.iter().map(|(node, _)| *node).collect();
-        within(&nodes, memory_for(*engine))?;
+        within(&nodes, available(*engine).await?)?;
     }
     Ok(())
 }
@@ -30,8 +31,13 @@ pub fn check(wanted: &Wanted, plan: &Plan) -> Result<(), Failure> {
 ///
 /// # Errors
 /// What it wants and what there is.
-pub fn fits(node: &CompiledNode, engine: Engine) -> Result<(), Failure> {
-    within(&[node], memory_for(engine))
+pub async fn fits(node: &CompiledNode, engine: Engine) -> Result<(), Failure> {
+    within(&[node], available(engine).await?)
+}
+
+/// Xen is asked by running a program.
+async fn available(engine: Engine) -> Result<Option<u64>, Failure> {
+    blocking(move || memory_for(engine)).await
 }
 
 /// Refuses machines that would not fit into `available` bytes, if that is known. Guest memory counts in full: a

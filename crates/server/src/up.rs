@@ -51,7 +51,7 @@ pub async fn run(site: &Arc<Site>, request: UpRequest, task: &Arc<Task>) -> Resu
     let plan = present::plan(site, &wanted).await?;
     task.emit(Event::Plan(plan.clone()));
     present::tell_held(site, &wanted, task).await?;
-    if let Err(failure) = memory::check(&wanted, &plan) {
+    if let Err(failure) = memory::check(&wanted, &plan).await {
         take_back(site, before);
         return Err(failure);
     }
@@ -282,7 +282,7 @@ pub async fn boot(
     vmms: Arc<Vmms>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
-    let turn = turns::take(wanted.choice(name)?.engine, name, task).await;
+    let turn = turns::take(wanted.choice(name)?.engine, name, task).await?;
     let stage = launch(site, wanted, name, &vmms, task, "boot").await?;
     let ready = finish_wait(site, wanted, name, stage);
     let booted = async {
@@ -420,7 +420,7 @@ pub async fn start_node(
     let node = wanted.node(name);
     let engine = wanted.choice(name)?.engine;
     if let Some(node) = node {
-        memory::fits(node, engine)?;
+        memory::fits(node, engine).await?;
     }
     services::open(site, wanted, Some(task)).await?;
     let needs = Needs { launches: [engine].into(), images: false };

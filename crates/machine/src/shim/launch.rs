@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::change;
 use super::feed::Feed;
@@ -23,7 +22,7 @@ use super::note;
 use super::wire::{self, FarEnd, Wire};
 use crate::error::StartFailure;
 use crate::jail::Word;
-use crate::namespace::{Namespace, enter_new};
+use crate::namespace::spawn_as_first_process;
 use crate::process::ProcessId;
 use crate::spec::{Disk, MachineSpec, RunDir};
 use crate::state::{Phase, Record};
@@ -199,19 +198,13 @@ impl Drop for Reaped {
 /// kernel ends every process in there.
 fn spawn_jail(run_dir: &Path, console: FarEnd) -> io::Result<(Child, File)> {
     let (report, far_report) = pipe_with(PipeFlags::CLOEXEC)?;
-    let own = File::open("/proc/self/ns/pid")?;
-    enter_new(&[Namespace::Process])?;
-    let child = Command::new("/proc/self/exe")
-        .arg("jail")
+    let mut jail = Command::new("/proc/self/exe");
+    jail.arg("jail")
         .arg(run_dir)
         .stdin(Stdio::from(console.input))
         .stdout(Stdio::from(console.output))
-        .stderr(Stdio::from(far_report))
-        .spawn();
-    // What the shim starts later must not be born in there: without its first process a
-    // namespace takes no more (ENOMEM, pid_namespaces(7)), and an undertaker works then.
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
-    Ok((child?, report.into()))
+        .stderr(Stdio::from(far_report));
+    Ok((spawn_as_first_process(&mut jail)?, report.into()))
 }
 
 /// Reads the jail's first word, which comes when its `work` is done.

@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::bootloader::Boot;
 use super::{Identity, Xen};
-use crate::spec::{MachineSpec, XenBoot, XenGuest};
+use crate::spec::{MachineSpec, XenGuest};
 
 /// Weight of a domain in Xen's scheduler when nothing else is said: sched-credit2.
 const USUAL_WEIGHT: u32 = 256;
@@ -15,7 +16,7 @@ pub(super) const BLOCK_SCRIPT: &str = "block";
 pub(super) const CARD_SCRIPT: &str = "card";
 
 /// The text; `seat` is the folder that holds the two scripts.
-pub(super) fn domain(spec: &MachineSpec, xen: &Xen, seat: &Path) -> String {
+pub(super) fn domain(spec: &MachineSpec, xen: &Xen, boot: &Boot, seat: &Path) -> String {
     let identity = Identity::of(spec);
     let mut lines = vec![
         text("name", &identity.name),
@@ -31,16 +32,9 @@ pub(super) fn domain(spec: &MachineSpec, xen: &Xen, seat: &Path) -> String {
     ];
     lines.extend(xen.tuning.cap.map(|percent| format!("cap = {percent}")));
     lines.extend(xen.tuning.cpus.as_deref().map(|cpus| text("cpus", cpus)));
-    match xen.boot {
-        XenBoot::Direct => {
-            lines.push(text("kernel", &xen.kernel.to_string_lossy()));
-            lines.extend(
-                xen.initramfs.as_ref().map(|path| text("ramdisk", &path.to_string_lossy())),
-            );
-        }
-        XenBoot::Pygrub => lines.push(text("bootloader", "pygrub")),
-    }
-    lines.push(text("extra", &kernel_arguments(spec).join(" ")));
+    lines.push(text("kernel", &boot.kernel.to_string_lossy()));
+    lines.extend(boot.initramfs.as_ref().map(|path| text("ramdisk", &path.to_string_lossy())));
+    lines.push(text("extra", &boot.arguments));
     lines.push(list("disk", &disks(spec, seat)));
     let card = spec.nic.as_ref().map(|nic| {
         let script = seat.join(CARD_SCRIPT);
@@ -70,8 +64,10 @@ fn guest_type(guest: XenGuest) -> &'static str {
     }
 }
 
-fn kernel_arguments(spec: &MachineSpec) -> Vec<&str> {
-    spec.kernel_arguments.iter().map(String::as_str).chain(["console=hvc0"]).collect()
+/// The spec's, and where the console is.
+pub(super) fn kernel_arguments(spec: &MachineSpec) -> String {
+    let all = spec.kernel_arguments.iter().map(String::as_str).chain(["console=hvc0"]);
+    all.collect::<Vec<_>>().join(" ")
 }
 
 /// xl-disk-configuration(5): `target=` comes last, all that follows is the path.

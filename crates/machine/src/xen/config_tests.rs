@@ -1,8 +1,9 @@
 use std::path::Path;
 
-use super::domain;
+use super::{domain, kernel_arguments};
 use crate::spec::{Disk, Limits, MachineSpec, Nic, VmmSpec, XenBoot, XenGuest, XenTuning};
 use crate::xen::Xen;
+use crate::xen::bootloader::Boot;
 
 fn spec(guest: XenGuest, boot: XenBoot, tuning: XenTuning) -> MachineSpec {
     MachineSpec {
@@ -38,7 +39,20 @@ fn spec(guest: XenGuest, boot: XenBoot, tuning: XenTuning) -> MachineSpec {
 
 fn written(guest: XenGuest, boot: XenBoot, tuning: XenTuning) -> String {
     let spec = spec(guest, boot, tuning);
-    domain(&spec, &Xen::of(&spec.vmm).unwrap(), Path::new("/home/ce/run/vmm"))
+    let xen = Xen::of(&spec.vmm).unwrap();
+    let boot = match boot {
+        XenBoot::Direct => Boot {
+            kernel: "/depot/vmlinuz".into(),
+            initramfs: Some("/depot/initramfs".into()),
+            arguments: kernel_arguments(&spec),
+        },
+        XenBoot::Pygrub => Boot {
+            kernel: "/home/ce/run/vmm/boot/boot_kernel.x".into(),
+            initramfs: None,
+            arguments: "from=disk".into(),
+        },
+    };
+    domain(&spec, &xen, &boot, Path::new("/home/ce/run/vmm"))
 }
 
 #[test]
@@ -79,9 +93,10 @@ fn a_hardware_guest_that_boots_from_its_disk_with_limits() {
         "maxmem = 400",
         "cap = 150",
         "cpus = \"1-3,^2\"",
-        "bootloader = \"pygrub\"",
+        "kernel = \"/home/ce/run/vmm/boot/boot_kernel.x\"",
+        "extra = \"from=disk\"",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("kernel =") && !text.contains("ramdisk ="), "{text}");
+    assert!(!text.contains("bootloader") && !text.contains("ramdisk"), "{text}");
 }

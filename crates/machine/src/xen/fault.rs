@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Identity, Xen};
 use crate::error::StartFailure;
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, XenBoot};
 
 /// Why `xl create` failed, from what it wrote on standard error.
 /// `free` is the memory that no domain has, MiB.
@@ -31,7 +31,13 @@ pub(super) fn of_create(
         ));
     }
     if has("no loader found") || has("Invalid kernel") {
-        return kernel(&xen.kernel, "is not a kernel that Xen can load");
+        let why = "is not a kernel that Xen can load";
+        return match (xen.boot, spec.disks.first()) {
+            (XenBoot::Pygrub, Some(disk)) => {
+                StartFailure::Disk { disk: disk.path.clone(), why: format!("its kernel {why}") }
+            }
+            _ => kernel(&xen.kernel, why),
+        };
     }
     if let Some(path) = between(said, "failed to open file '", "'") {
         return kernel(Path::new(path), "cannot be opened");

@@ -136,6 +136,10 @@ pub struct Configuration {
     pub kind: String,
     /// Memory that it shall have, MiB.
     pub target: u64,
+    /// Memory that it may be given while it runs, MiB.
+    pub maximum: u64,
+    /// The host's CPUs on which each of its own may run; none: on all.
+    pub pinned: Vec<Vec<u64>>,
     /// Weight and cap (percent of one CPU; 0 is none) in the scheduler, where they are told.
     pub weight: Option<u64>,
     /// See `weight`.
@@ -156,6 +160,8 @@ fn configuration(domain: &Value) -> Option<Configuration> {
         name: common["name"].as_str()?.to_owned(),
         kind: common["type"].as_str()?.to_owned(),
         target: build["target_memkb"].as_u64()? >> 10,
+        maximum: build["max_memkb"].as_u64()? >> 10,
+        pinned: serde_json::from_value(build["vcpu_hard_affinity"].clone()).unwrap_or_default(),
         weight: build["sched_params"]["weight"].as_u64(),
         cap: build["sched_params"]["cap"].as_u64(),
     })

@@ -49,13 +49,15 @@ xen_scheduler          : credit2
 fn a_domains_configuration() {
     let json = r#"[{"domid": 4, "config": {
         "c_info": {"type": "pv", "name": "g1", "uuid": "90f8418f-5934-4b6b-a7bc-b6af11700d47", "run_hotplug_scripts": "True"},
-        "b_info": {"max_vcpus": 1, "max_memkb": 98304, "target_memkb": 98304,
+        "b_info": {"max_vcpus": 1, "max_memkb": 163840, "target_memkb": 98304,
+                   "vcpu_hard_affinity": [[1], [0, 2]],
                    "sched_params": {"sched": "credit2", "weight": 128, "cap": 50}, "type.pv": {}},
         "on_reboot": "restart"}}]"#;
     let found = configurations(json);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].id, found[0].name.as_str(), found[0].kind.as_str()), (4, "g1", "pv"));
     assert_eq!((found[0].target, found[0].weight, found[0].cap), (96, Some(128), Some(50)));
+    assert_eq!((found[0].maximum, &found[0].pinned), (160, &vec![vec![1], vec![0, 2]]));
     assert!(configurations("not JSON").is_empty());
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use super::report::{self, Domain, Host};
 
 /// Where programs are when nothing else is said.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Tells which rights this domain has.
 const CAPABILITIES: &str = "/proc/xen/capabilities";
@@ -46,6 +46,21 @@ impl Toolstack {
         let found = own.into_iter().chain(usual).find(|path| path.is_file());
         found.map(|xl| Self { xl }).ok_or_else(|| {
             io::Error::other("Xen runs, but there is no xl: install the toolstack of this Xen (Debian: xen-utils)")
+        })
+    }
+
+    /// `pygrub` of the same toolstack.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(super) fn pygrub(&self) -> io::Result<PathBuf> {
+        // Debian's place is beside xl; the others are Xen's own and what some distributions make of it.
+        let folders = [self.xl.parent(), Some(Path::new("/usr/lib/xen/bin"))];
+        let folders = folders.into_iter().flatten().chain([Path::new("/usr/libexec/xen/bin")]);
+        folders.map(|folder| folder.join("pygrub")).find(|path| path.is_file()).ok_or_else(|| {
+            io::Error::other(
+                "this Xen's toolstack has no pygrub: boot a kernel of the host instead",
+            )
         })
     }
 

@@ -138,6 +138,9 @@ in_the_xen_lab!(
         a_missing_bridge_is_told,
         joins_the_sites_bridge_under_its_name,
         live_limits_and_pauses,
+        boots_the_kernel_on_its_disk,
+        a_disk_without_a_good_kernel_is_told,
+        starts_with_its_tuning,
     ],
 );
 
@@ -146,7 +149,7 @@ in_the_xen_lab!(
     crate::xen::Pvh,
     life: [stops_gracefully, a_guest_may_reboot_itself],
     failure: [a_panic_is_told_with_its_words],
-    domain: [joins_the_sites_bridge_under_its_name],
+    domain: [joins_the_sites_bridge_under_its_name, boots_the_kernel_on_its_disk],
 );
 
 backend!(qemu_tcg, crate::qemu::Q35);

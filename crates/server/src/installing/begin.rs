@@ -174,7 +174,7 @@ async fn ready(
     task: &Arc<Task>,
 ) -> Result<(Vmms, Software), Failure> {
     let engine = wanted.choice(name)?.engine;
-    memory::fits(node(wanted, name)?, engine)?;
+    memory::fits(node(wanted, name)?, engine).await?;
     let needs = Needs { launches: [engine].into(), images: true };
     let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
     let (flag, environment) = (request.mirror.clone(), request.environment.clone());

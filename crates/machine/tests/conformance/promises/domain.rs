@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use gridgate_machine::xen::{LiveDomain, Shutdown};
-use gridgate_machine::{Exit, MachineError, MachineState, Nic, StartFailure, find};
+use gridgate_machine::xen::{Domain, LiveDomain, Shutdown};
+use gridgate_machine::{
+    Exit, MachineError, MachineSpec, MachineState, Nic, StartFailure, VmmSpec, XenBoot, XenTuning,
+    find,
+};
 
 use crate::archive::run;
-use crate::guest::READY;
+use crate::guest::{self, READY};
 use crate::lab::{Backend, Lab, PATIENCE, Screen, shim_pid, start};
 
 fn xl(words: &[&str]) -> String {
@@ -172,4 +175,76 @@ pub fn live_limits_and_pauses<B: Backend>() {
         panic!("{:?}", machine.state())
     };
     assert_eq!(reason, "its domain was destroyed by somebody else");
+}
+
+/// The machine `a`, whose kernel is the one on its disk.
+fn from_its_disk<B: Backend>(lab: &Lab, on_disk: VmmSpec) -> MachineSpec {
+    let mut spec = lab.spec::<B>("a");
+    let VmmSpec::Xen { kernel, initramfs: Some(initramfs), .. } = on_disk else { unreachable!() };
+    std::fs::remove_file(&spec.disks[0].path).unwrap();
+    guest::disk_with_kernel(&spec.disks[0].path, &kernel, &initramfs);
+    let VmmSpec::Xen { kernel, initramfs, boot, .. } = &mut spec.vmm else { unreachable!() };
+    *boot = XenBoot::Pygrub;
+    (*kernel, *initramfs) = ("/there/is/none".into(), None);
+    spec
+}
+
+pub fn boots_the_kernel_on_its_disk<B: Backend>() {
+    let lab = Lab::new();
+    let machine = start(&from_its_disk::<B>(&lab, B::vmm())).unwrap();
+    assert_eq!(loops(&lab), 1, "the disk is a device for the guest only");
+    let mut screen = Screen::write(&machine);
+    screen.expect(READY);
+    screen.type_line("cat /proc/cmdline");
+    screen.expect(" from=disk root=PARTLABEL=gridgate-root");
+    assert!(!machine.run_dir().join("vmm/boot").exists(), "what was read is not kept");
+    // Its own configuration counts again when it boots again.
+    screen.type_line("busybox sed -i s/from=disk/from=later/ /boot/grub/grub.cfg; sync; reboot");
+    screen.expect("Restarting system");
+    screen.expect(READY);
+    screen.type_line("cat /proc/cmdline");
+    screen.expect(" from=later root=PARTLABEL=gridgate-root");
+    machine.stop(PATIENCE).unwrap();
+    assert_eq!((has_domain::<B>(&lab), loops(&lab)), (false, 0));
+}
+
+pub fn a_disk_without_a_good_kernel_is_told<B: Backend>() {
+    let lab = Lab::new();
+    let mut spec = from_its_disk::<B>(&lab, B::bad_kernel());
+    let why = failure(start(&spec).unwrap_err()).to_string();
+    let disk = spec.disks[0].path.display();
+    assert_eq!(why, format!("disk {disk}: its kernel is not a kernel that Xen can load"));
+    spec = lab.spec::<B>("b");
+    let VmmSpec::Xen { boot, .. } = &mut spec.vmm else { unreachable!() };
+    *boot = XenBoot::Pygrub;
+    let why = failure(start(&spec).unwrap_err()).to_string();
+    let disk = spec.disks[0].path.display();
+    let words = "no kernel was found on it: Unable to find partition containing kernel";
+    assert_eq!(why, format!("disk {disk}: {words}"));
+    assert_eq!((has_domain::<B>(&lab), loops(&lab)), (false, 0));
+}
+
+pub fn starts_with_its_tuning<B: Backend>() {
+    let lab = Lab::new();
+    let mut spec = lab.spec::<B>("a");
+    let VmmSpec::Xen { tuning, .. } = &mut spec.vmm else { unreachable!() };
+    let maximum = B::MEMORY + (64 << 20);
+    *tuning = XenTuning { cap: Some(50), cpus: Some("1".into()), maximum_memory: Some(maximum) };
+    spec.limits.cpu_weight = Some(50);
+    let machine = start(&spec).unwrap();
+    let domain = LiveDomain::of(&spec).unwrap();
+    let found = domain.configuration().unwrap();
+    assert_eq!((found.target, found.maximum), (B::MEMORY >> 20, maximum >> 20));
+    assert_eq!((found.weight, found.cap, found.pinned), (Some(128), Some(50), vec![vec![1]]));
+    // What Xen's scheduler itself says: `Name ID VCPU CPU State Time Hard / Soft`, `Name ID Weight Cap`.
+    let Domain { id, name, .. } = domain.state().unwrap();
+    let id = id.to_string();
+    let last = |table: String| {
+        let line = table.lines().find(|line| line.starts_with(&name)).unwrap().to_owned();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let on = last(xl(&["vcpu-list", &id]));
+    assert_eq!((on[3].as_str(), &on[6..]), ("1", &["1", "/", "all"].map(String::from)[..]));
+    assert_eq!(last(xl(&["sched-credit2"]))[2..], ["128", "50"]);
+    machine.kill().unwrap();
 }
