@@ -1,6 +1,7 @@
 //! The agent's course from start to end; see the crate's diagram. This thread
 //! applies; others report, look after the health and ask for work.
 
+mod early;
 mod stay;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::apply::{self, Intent, Moment, Outcome, Tools};
 use crate::board::Board;
 use crate::client::{Backoff, Client, ClientError};
 use crate::place::Tree;
+use crate::priority::Priority;
 use crate::state::{Applied, StateFolder};
 use crate::system::System;
 use crate::work::{self, Task};
@@ -75,7 +77,7 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
         system.notify("READY=1\nSTATUS=Comparing with the install server");
     }
     if !up {
-        bring_up(system.as_ref(), &identity);
+        early::network(system.as_ref(), &identity);
     }
     let board = Arc::new(Board::new(applied.version.clone(), applied.locked.clone()));
     if let Some(profile) = &profile {
@@ -83,6 +85,9 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
     }
     let tree = Tree::new(&options.root);
     start_reporter(&board, &client)?;
+    // The unit's haste ends here: what a profile asks for is not ahead of the node's services.
+    Priority::Ordinary.take();
+    early::file_systems(system.as_ref());
     system.prepare_disks();
     let (sender, tasks) = mpsc::channel();
     let mut agent = Agent {
@@ -106,16 +111,6 @@ pub(crate) fn run(options: &AgentOptions, system: Arc<dyn System>) -> Result<(),
     agent.serve(&tasks, if first_boot { None } else { Some(Task::Compare) });
     agent.board.update(|facts| facts.ended = true);
     Ok(())
-}
-
-/// Tries until the interface is there and set up.
-fn bring_up(system: &dyn System, identity: &Identity) {
-    let mut backoff = Backoff::default();
-    while let Err(error) = system.bring_up(identity) {
-        system.notify(&format!("STATUS=Waiting for the network: {error}"));
-        tracing::warn!(%error, "the network is not up yet");
-        thread::sleep(backoff.step());
-    }
 }
 
 fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), AgentError> {

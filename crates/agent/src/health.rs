@@ -1,7 +1,8 @@
 //! Looks whether the node does its work. Looks that cost nothing (systemd's
 //! answer over its socket, tables in /proc) are taken every 200 ms until all
 //! pass, then every 5 s. Commands start a program each, so they run only when
-//! everything cheap passes, and pause four times as long as they took.
+//! everything cheap passes, and pause four times as long as they took. Until then
+//! it stands behind the node's services.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::apply::accounts_of;
 use crate::board::Board;
 use crate::kernel;
 use crate::place::Tree;
+use crate::priority::Priority;
 use crate::process::{Call, Finished};
 use crate::system::{System, UnitStatus};
 
@@ -66,6 +68,8 @@ pub(crate) fn run(board: &Board, system: &dyn System, tree: &Tree) {
     let mut since: BTreeMap<String, u64> = BTreeMap::new();
     let mut paced: BTreeMap<usize, Paced> = BTreeMap::new();
     let mut failing_since = Instant::now();
+    // What is looked for comes sooner when the look does not hold it up.
+    Priority::Behind.take();
     let (mut generation, mut checks) = board.checks();
     loop {
         if checks.is_empty() {
@@ -76,6 +80,7 @@ pub(crate) fn run(board: &Board, system: &dyn System, tree: &Tree) {
             let cheap = look_cheap(system, &checks);
             board.set_health(generation, &reports(&checks, &cheap, &paced, &mut since));
             if cheap.iter().flatten().all(|look| look.ok) {
+                Priority::Ordinary.take();
                 run_commands(system, tree, &checks, &mut paced);
             }
             let all = reports(&checks, &cheap, &paced, &mut since);

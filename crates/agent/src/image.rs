@@ -87,6 +87,8 @@ exec $state/gridgate agent
 
 /// The agent's systemd unit.
 ///
+/// It starts first of all, ahead of everything else: it needs nothing but the root, which the kernel or `/init`
+/// mounts writable, and waits by itself for the other file systems.
 /// It is ordered before `basic.target`, so that at the first boot the ordinary
 /// services start only when the profile is applied. It has no time limit for
 /// starting: a node whose install server is not there yet waits for it.
@@ -96,7 +98,7 @@ Description=gridgate agent: keeps this node as its profile says
 DefaultDependencies=no
 Conflicts=shutdown.target
 RequiresMountsFor=/var/lib/gridgate
-After=local-fs.target systemd-remount-fs.service systemd-journald.socket
+After=systemd-journald.socket
 Before=basic.target network.target network-online.target shutdown.target
 StartLimitIntervalSec=0
 
@@ -104,6 +106,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart=/usr/lib/gridgate/seed
+Nice=-10
 Restart=always
 RestartSec=1
 TimeoutStartSec=infinity

@@ -49,6 +49,7 @@ mod login;
 mod netlink;
 mod network;
 mod place;
+mod priority;
 mod process;
 mod reporter;
 mod runs;

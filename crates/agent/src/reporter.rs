@@ -6,17 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::board::Board;
 use crate::client::{Backoff, Client};
+use crate::priority::Priority;
 
 /// Between signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// A nice value: ahead of the services that start beside the first report, which must not look like silence.
-const AHEAD: i32 = -10;
-
 /// Reports until the agent ends.
 pub(crate) fn run(board: &Board, client: &Client) {
-    // Of this thread alone, which starts no process: setpriority(2). Where it may not, it reports a little later.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), AHEAD);
+    Priority::Ahead.take();
     let mut seen = 0;
     let mut backoff = Backoff::default();
     let mut deadline = Instant::now();

@@ -110,12 +110,18 @@ fn kernel_arguments(engine: Engine) -> Vec<String> {
     if engine != Engine::Uml {
         // The kernel's tests of its ciphers, which are Debian's, take half a second of an emulated boot.
         arguments.push("cryptomgr.notests");
+        // Priorities hold between services, not within each: the agent's first word is ahead of what boots beside it.
+        arguments.push("noautogroup");
     }
     if engine == Engine::Tcg {
         // What an emulated processor makes slow: tests of timers that QEMU keeps right, and waits for the other
         // processors, of which there are few or none.
         arguments.extend(["tsc=reliable", "no_timer_check", "nowatchdog"]);
         arguments.extend(["rcupdate.rcu_expedited=1", "random.trust_cpu=1"]);
+        // It does not speculate: what guards against that guards nothing, and is emulated at each switch and call.
+        arguments.push("mitigations=off");
+        // Tests that these two make of themselves.
+        arguments.push("initcall_blacklist=jent_mod_init,crypto_kdf108_init");
     }
     arguments.into_iter().map(String::from).collect()
 }

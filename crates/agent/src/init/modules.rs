@@ -22,6 +22,8 @@ pub(crate) struct Modules {
     folder: PathBuf,
     index: Index,
     loaded: BTreeSet<String>,
+    /// What devices asked for and was looked up.
+    asked: BTreeSet<String>,
     /// Where parameters of modules stand.
     line: CommandLine,
 }
@@ -76,7 +78,7 @@ impl Modules {
         if index.files.is_empty() {
             tracing::debug!(release, "the initial RAM file system has no modules for this kernel");
         }
-        Modules { release, folder, index, loaded: BTreeSet::new(), line: line.clone() }
+        Modules { release, folder, index, line: line.clone(), ..Modules::default() }
     }
 
     /// The kernel's release.
@@ -98,14 +100,16 @@ impl Modules {
             return;
         }
         loop {
-            let mut asked = BTreeSet::new();
-            collect(Path::new(DEVICES), &mut asked);
-            let wanted: BTreeSet<String> = asked
+            let mut found = BTreeSet::new();
+            collect(Path::new(DEVICES), &mut found);
+            let new: Vec<String> = found.difference(&self.asked).cloned().collect();
+            let wanted: BTreeSet<String> = new
                 .iter()
                 .flat_map(|alias| self.index.matching(alias))
                 .filter(|module| !self.loaded.contains(*module))
                 .map(str::to_owned)
                 .collect();
+            self.asked.extend(new);
             if wanted.is_empty() {
                 return;
             }

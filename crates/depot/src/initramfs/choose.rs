@@ -48,8 +48,8 @@ const WANTED: [&str; 40] = [
 ];
 
 /// Those that no device asks for: they are loaded on any machine.
-pub(crate) const ALWAYS: [&str; 6] =
-    ["ext4", "crc32c_generic", "crc32c_intel", "crc32c", "sd_mod", "virtio_mmio"];
+pub(crate) const ALWAYS: [&str; 5] =
+    ["ext4", "crc32c_generic", "crc32c_intel", "crc32c", "virtio_mmio"];
 
 /// The chosen part of a module folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
