@@ -38,6 +38,7 @@ pub(super) fn base(
     script += &format!("dpkg {options} --configure --pending\n");
     progress.doing("the base's own scripts");
     run(&script, chamber, Stage::Unpack, &mut |line| watch(line, progress))
+        .map_err(|failure| named(failure, left))
 }
 
 /// Brings all of the closure to its end, and nothing else: what is left is unpacked, and all is configured, as the
@@ -81,7 +82,7 @@ pub(super) fn others(
         watch(line, progress);
     })
     // It may have come to configure them.
-    .map_err(|failure| InstallFailure { stage: progress.stage(), ..failure })?;
+    .map_err(|failure| InstallFailure { stage: progress.stage(), ..named(failure, left) })?;
     for marker in &markers {
         fs::remove_file(marker).map_err(fault)?;
     }
@@ -125,10 +126,42 @@ fn run(
     chamber.run(&["/bin/sh", "-e", "-c", script], &[], stage, seen)
 }
 
+/// A package that fails while it is unpacked is known to dpkg by its file, which has its hash for a name.
+fn named(failure: InstallFailure, left: &[&LockedPackage]) -> InstallFailure {
+    let Some(file) = &failure.package else { return failure };
+    let sha256 = file.trim_end_matches(".deb");
+    let Some(found) = left.iter().find(|package| package.sha256 == sha256) else { return failure };
+    let what = failure.what.replace(file.as_str(), &found.name);
+    InstallFailure { what, package: Some(found.name.clone()), ..failure }
+}
+
 /// What dpkg does just now, in its words.
 fn watch(line: &str, progress: &Progress) {
     let is_news = ["Unpacking ", "Setting up ", "Processing triggers for "];
     if is_news.iter().any(|beginning| line.starts_with(beginning)) {
         progress.doing(line.trim_end_matches(" ...").to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_failed_is_told_by_its_packages_name() {
+        let package = LockedPackage {
+            name: "munge".into(),
+            version: "1".into(),
+            architecture: "all".into(),
+            sha256: "0f".repeat(32),
+            size: 1,
+        };
+        let file = format!("{}.deb", package.sha256);
+        let what = format!("the package {file} could not be installed");
+        let mut failure = crate::install::never(Stage::Unpack, what);
+        failure.package = Some(file);
+        let failure = named(failure, &[&package]);
+        assert_eq!(failure.what, "the package munge could not be installed");
+        assert_eq!(failure.package.as_deref(), Some("munge"));
     }
 }

@@ -121,13 +121,13 @@ pub fn failing_script(lab: &Lab, node: &str) {
     assert!(said.contains("the package tree could not be installed"), "{said}");
     let record = super::last(lab, node);
     let failure = &record["outcome"]["failed"];
-    assert_eq!((&failure["package"], &failure["stage"]), (&"tree".into(), &"configure".into()));
+    assert_eq!((&failure["package"], &failure["stage"]), (&"tree".into(), &"unpack".into()));
     let log = lab.text(&["install-log", node]);
     assert!(log.contains("no leaves today"), "the script's own words are kept: {log}");
     fs::write(&lock, text).expect("the lock is as it was");
 }
 
-/// The package at `path` with a script that fails when it is configured.
+/// The package at `path` with a script that fails before it is unpacked.
 fn broken_package(path: &Path, folder: &Path) -> PathBuf {
     let tree = folder.join("broken");
     let deb = folder.join("broken.deb");
@@ -136,7 +136,7 @@ fn broken_package(path: &Path, folder: &Path) -> PathBuf {
         assert!(status.success(), "dpkg-deb {arguments:?}");
     };
     run(&["--raw-extract", &path.display().to_string(), &tree.display().to_string()]);
-    let script = tree.join("DEBIAN/postinst");
+    let script = tree.join("DEBIAN/preinst");
     fs::write(&script, "#!/bin/sh\necho no leaves today >&2\nexit 3\n").expect("the script");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&script, mode).expect("its mode");
