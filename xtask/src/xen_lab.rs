@@ -76,6 +76,9 @@ enum Task {
     Site {
         #[command(flatten)]
         lab: Lab,
+        /// Also fills the depot for nodes on this VMM whose profile leaves it open
+        #[arg(long = "vmm", value_name = "VMM")]
+        vmms: Vec<String>,
         /// The site profile; it is carried into the lab, at the same absolute path
         profile: PathBuf,
         /// The command and its arguments; without it `gridgate up` with the profile
@@ -121,7 +124,7 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
             boot::run(&parts, lab, payload.into(), boot::Mode::Command)
         }
         Task::Test { lab, arguments } => suite::run(lab, &arguments),
-        Task::Site { lab, profile, command } => site::run(lab, &profile, &command),
+        Task::Site { lab, vmms, profile, command } => site::run(lab, &profile, &vmms, &command),
         Task::Shell { lab, with, guest } => {
             let parts = parts::get()?;
             let files = files(&parts, &with, guest)?;

@@ -13,7 +13,7 @@ use crate::spec::{Accelerator, Limits, MachineSpec, VmmSpec};
 use crate::state::{Exit, MachineState};
 
 /// A kernel asks for its root after a second or two, if at all; a slow host is given time.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// On the CPU itself it takes less than a second. Where it does not, it never will: a hypervisor
 /// that is itself a guest may run firmware and then stall in the kernel.
@@ -35,7 +35,7 @@ pub struct Probe {
 }
 
 /// Probes `vmm`. `scratch` is made and removed; `uid` is a user and group that
-/// nothing else uses. Blocks, at most some twenty seconds.
+/// nothing else uses. Blocks: seconds where it works, at most a minute.
 ///
 /// # Errors
 /// Why the kernel did not boot.
@@ -114,8 +114,8 @@ fn judge(spec: &MachineSpec, machine: &Machine) -> Result<String, MachineError> 
         }
     };
     Err(fault(match machine.last_line() {
-        Some(line) => format!("{reason} (last line: {line})"),
-        None => reason,
+        Some(line) if !reason.contains(&line) => format!("{reason} (last line: {line})"),
+        _ => reason,
     }))
 }
 

@@ -15,13 +15,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::site_api::SiteSource;
+use crate::site_api::{SiteSource, VmmName};
 
 /// Fetch and make all software of a site, and touch no node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FillRequest {
     /// Its profile.
     pub source: SiteSource,
+    /// What nodes shall run on there whose profile leaves it open; none: what they would run on here.
+    #[serde(default)]
+    pub vmms: Vec<VmmName>,
     /// Debian mirror given on the command line.
     pub mirror: Option<String>,
     /// What the client's environment says of mirror and proxies.

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gridgate_profile::CompiledNode;
 use gridgate_protocol::depot_api::{DepotReport, FillRequest};
-use gridgate_protocol::site_api::ErrorKind;
+use gridgate_protocol::site_api::{ErrorKind, VmmName};
 
 use crate::choice;
 use crate::daemon::Daemon;
@@ -23,7 +24,7 @@ pub fn fill(
     request: FillRequest,
     task: &Arc<Task>,
 ) -> Result<DepotReport, Failure> {
-    let FillRequest { source, mirror, environment } = request;
+    let FillRequest { source, vmms, mirror, environment } = request;
     let wanted = wanted::preview(&daemon.home, source)?;
     let name = &wanted.site.name;
     if let Some(busy) = daemon.site(name).ok().and_then(|site| site.task()) {
@@ -36,7 +37,7 @@ pub fn fill(
     let depot = images::depot(&daemon.home.depot())?;
     let mirrors = images::mirrors(mirror.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
     let lock = images::lock(&dir)?;
-    let engines = engines(&wanted);
+    let engines = engines(&wanted, &vmms);
     let needs = Needs { launches: engines.clone(), images: true };
     let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &Reporter::new(task.clone()))?;
     let built = images::build(&depot, &mirrors, &dir, &wanted, &vmms, task)?;
@@ -64,13 +65,20 @@ pub fn fill(
     })
 }
 
-/// What the nodes run on: here or, when it cannot be here, where their profile says.
-fn engines(wanted: &Wanted) -> BTreeSet<Engine> {
-    let of = |node| match wanted.choice(node) {
-        Ok(choice) => Some(choice.engine),
-        Err(_) => choice::allowed(wanted.node(node)?).first().copied(),
+/// What the nodes run on: of what their profile allows, what was asked for; else what it is here or, when they cannot
+/// run here, where their profile says.
+fn engines(wanted: &Wanted, asked: &[VmmName]) -> BTreeSet<Engine> {
+    let of = |node: &CompiledNode| {
+        let allowed = choice::allowed(node);
+        let asked = allowed.iter().copied().filter(|engine| asked.contains(&engine.names().0));
+        let asked: Vec<_> = asked.collect();
+        if !asked.is_empty() {
+            return asked;
+        }
+        let here = wanted.choice(&node.name).ok().map(|choice| choice.engine);
+        here.or(allowed.first().copied()).into_iter().collect()
     };
-    wanted.compiled.nodes.iter().filter_map(|node| of(&node.name)).collect()
+    wanted.compiled.nodes.iter().flat_map(of).collect()
 }
 
 #[cfg(test)]
@@ -90,6 +98,23 @@ mod tests {
         };
         let home = tempfile::tempdir().unwrap();
         let wanted = wanted::preview(&Home::new(home.path()), source).unwrap();
-        assert_eq!(engines(&wanted), [Engine::Xen, Engine::Uml].into());
+        assert_eq!(engines(&wanted, &[]), [Engine::Xen, Engine::Uml].into());
+    }
+
+    #[test]
+    fn a_node_whose_profile_leaves_it_open_is_made_ready_for_what_was_asked() {
+        let text = "[site]\nname = \"s\"\ndomain = \"s.test\"\n[network]\nprefix = \"198.51.100.0/24\"\n\
+                    [nodes.a]\nrole = \"base\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n";
+        let source = SiteSource {
+            path: "/site.toml".into(),
+            text: text.into(),
+            components: Default::default(),
+        };
+        let home = tempfile::tempdir().unwrap();
+        let wanted = wanted::preview(&Home::new(home.path()), source).unwrap();
+        assert_eq!(engines(&wanted, &[VmmName::Xen]), [Engine::Xen, Engine::Uml].into());
+        let both = [VmmName::Xen, VmmName::Qemu];
+        let all = [Engine::Xen, Engine::Kvm, Engine::Tcg, Engine::Uml];
+        assert_eq!(engines(&wanted, &both), all.into());
     }
 }

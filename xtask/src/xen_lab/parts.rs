@@ -51,9 +51,11 @@ struct Pins {
     qemu: Vec<PinnedPackage>,
 }
 
-/// Finds or makes them.
+/// Finds or makes them; one lab after the other.
 pub(crate) fn get() -> Result<Parts> {
     let cache = super::cache()?;
+    let lock = fs::File::create(cache.join("lock")).context("cannot make the cache's lock")?;
+    lock.lock().context("cannot lock the cache")?;
     let depot = Depot::open(&cache.join("depot"))?;
     let mirrors = Mirrors::discover(None, None)?;
     let note = cache.join("pins.json");

@@ -119,7 +119,10 @@ fn modules_disk(release: &str, events: &mut Events) -> Result<(), InitError> {
     }
     let what = format!("the disk with the modules of kernel {release}");
     match events.until(&what, Some(MODULES_DISK), devices::modules_disk) {
-        Some(disk) => mounts::file_system(&disk.device, &place, "ext4", false),
+        Some(disk) => {
+            mounts::file_system(&disk.device, &place, "ext4", false)?;
+            mounts::left_to_the_end("usr-lib-modules")
+        }
         None => {
             say(format_args!(
                 "there is no disk with the modules of kernel {release}: none can be loaded later"

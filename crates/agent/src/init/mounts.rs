@@ -58,6 +58,16 @@ pub(crate) fn file_system(
         .map_err(io("mount", format_args!("{device} on {place}")))
 }
 
+/// Tells systemd to leave a mount alone, by its unit's name, systemd.unit(5). At a stop it would unmount it while the
+/// device manager still reads there, and say on the console that this failed; what is left is unmounted when all
+/// processes have ended. In `/run`, so that nothing on the machine's disk depends on its VMM.
+pub(crate) fn left_to_the_end(unit: &str) -> Result<(), InitError> {
+    let folder = format!("/run/systemd/system/{unit}.mount.d");
+    let file = format!("{folder}/gridgate.conf");
+    make_folder(&folder)?;
+    fs::write(&file, "[Unit]\nDefaultDependencies=no\n").map_err(io("write", file))
+}
+
 fn make_folder(place: &str) -> Result<(), InitError> {
     if Path::new(place).is_dir() {
         return Ok(());

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use gridgate_protocol::depot_api::{
     ExportRequest, FillRequest, GcRequest, ImportRequest, VerifyRequest,
 };
+use gridgate_protocol::site_api::VmmName;
 use serde::Serialize;
 
 use crate::commands::target::SiteChoice;
@@ -47,14 +48,40 @@ enum DepotCommand {
 /// Packages, role images and their pieces, kernels and VMMs; the packages are locked. The nodes need not be able to run
 /// on this host.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  gridgate depot fill site.toml")]
+#[command(after_help = "\
+Examples:
+  gridgate depot fill site.toml            for nodes that run on this host
+  gridgate depot fill site.toml --vmm xen  for a host on which `vmm = \"auto\"` comes to Xen")]
 struct Fill {
     /// Site profile
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// What nodes shall run on whose profile leaves it open; several may be given [default: as on this host]
+    #[arg(long = "vmm", value_enum, value_name = "VMM")]
+    vmms: Vec<FillVmm>,
     /// Debian mirror, http://HOST/debian; default: the one the host's apt uses
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FillVmm {
+    /// User-Mode Linux
+    Uml,
+    /// QEMU
+    Qemu,
+    /// Xen
+    Xen,
+}
+
+impl FillVmm {
+    fn name(self) -> VmmName {
+        match self {
+            FillVmm::Uml => VmmName::Uml,
+            FillVmm::Qemu => VmmName::Qemu,
+            FillVmm::Xen => VmmName::Xen,
+        }
+    }
 }
 
 /// Write what a site needs to one file, for a host without a network
@@ -111,8 +138,12 @@ impl Depot {
         with_daemon(settings, async |client: &Client| match self.command {
             DepotCommand::Fill(fill) => {
                 let source = crate::commands::profile::read_source(&fill.file)?;
-                let request =
-                    FillRequest { source, mirror: fill.mirror, environment: environment() };
+                let request = FillRequest {
+                    source,
+                    vmms: fill.vmms.into_iter().map(FillVmm::name).collect(),
+                    mirror: fill.mirror,
+                    environment: environment(),
+                };
                 ask(settings, client, "fill", &request).await
             }
             DepotCommand::Export(export) => {

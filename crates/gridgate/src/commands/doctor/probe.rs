@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use gridgate_depot::Mirrors;
+use gridgate_server::host::{Domain, Ground, memory_for};
+use gridgate_server::verdicts::Engine;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -188,10 +190,18 @@ fn reflink(home: &Path) -> Finding {
 
 fn memory() -> Finding {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let Some(available) = available(&text) else {
+    let Some(here) = available(&text) else {
         return optional("memory", "/proc/meminfo does not say how much is available");
     };
-    let seen = format!("{} available", bytes(available));
+    // Xen's guests do not have this host's memory: it is itself one of Xen's domains.
+    let of_xen =
+        (Ground::now().xen == Domain::Privileged).then(|| memory_for(Engine::Xen)).flatten();
+    let (available, seen) = match of_xen {
+        Some(free) => {
+            (free, format!("{} free in Xen, {} available here", bytes(free), bytes(here)))
+        }
+        None => (here, format!("{} available", bytes(here))),
+    };
     if available >= MEMORY_NEEDED {
         ok("memory", seen)
     } else {
