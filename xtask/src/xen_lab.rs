@@ -111,6 +111,9 @@ struct Lab {
     /// Processors of the nested computer; the privileged domain has one of them
     #[arg(long, default_value_t = 2)]
     cpus: u32,
+    /// Give it XSAVE: User-Mode Linux needs it there
+    #[arg(long)]
+    xsave: bool,
 }
 
 /// `cargo xtask xen-lab …`; the exit code.

@@ -47,7 +47,7 @@ const MODULES: [&str; 16] = [
 /// xl and the tests alike; without it that was not seen again. Without SHA instructions: QEMU does not
 /// look at CR0.TS for them, so that one can run on registers that are another domain's for the time being.
 /// [`XEN`] keeps Xen from leaving registers behind like that.
-const CPU: &str = "max,-smap,-rdtscp,-xsave,-avx,-avx2,-f16c,-fma,-sha-ni";
+const CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma,-sha-ni";
 
 /// Xen's own arguments: see [`CPU`].
 const XEN: &str =
@@ -153,8 +153,9 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
     let mut line = format!(
         "{tree}/usr/lib64/ld-linux-x86-64.so.2 --library-path {tree}/usr/lib/x86_64-linux-gnu \
          {tree}/usr/bin/qemu-system-x86_64 -L {tree}/usr/share/qemu -L {tree}/usr/share/seabios \
-         -M q35 -accel tcg,thread=multi,tb-size=256 -cpu {CPU} -smp {cpus} -m {memory} \
+         -M q35 -accel tcg,thread=multi,tb-size=256 -cpu {CPU}{xsave} -smp {cpus} -m {memory} \
          -display none -nodefaults -no-reboot -no-user-config",
+        xsave = if lab.xsave { "" } else { ",-xsave" },
         cpus = lab.cpus,
         memory = lab.memory,
     );
