@@ -128,4 +128,9 @@ fn back(lab: &Lab) {
     lab.text(&["convert", "one", "--vmm", "uml", "--write"]);
     assert_eq!(vmm(lab), "uml");
     assert_eq!(facts(lab), before);
+    // How it ended on QEMU: the modules disk, which is read to the last, is nothing to complain of.
+    let console = std::fs::read(lab.run_dir("one").join("console.log.old")).expect("a console");
+    let console = String::from_utf8_lossy(&console);
+    assert!(console.contains("reboot: Power down"), "{console}");
+    assert!(!console.contains("Failed unmounting"), "{console}");
 }
