@@ -196,7 +196,7 @@ pub enum Accelerator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QemuMachine {
-    /// Little: no PCI. Its guests need the module `virtio_mmio`, and KVM's clock.
+    /// Little: no PCI, devices by ACPI. Its guests need the module `virtio_mmio`.
     Microvm,
     /// A PC with PCI Express and ACPI.
     Q35,

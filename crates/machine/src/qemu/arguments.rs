@@ -1,6 +1,6 @@
 //! QEMU's command line. Nothing that QEMU adds by itself is taken: every device is named.
 
-use super::{INITRAMFS, KERNEL, QMP, Qemu};
+use super::{INITRAMFS, KERNEL, QMP, Qemu, ticks};
 use crate::spec::{Accelerator, MachineSpec, QemuMachine};
 use crate::vmm::SEAT;
 
@@ -87,6 +87,8 @@ impl Line {
             // Debian's kernel finds memory-mapped devices by ACPI alone.
             QemuMachine::Microvm => {
                 self.add("machine", "microvm,acpi=on,pic=on,pit=on,rtc=on");
+                // The other firmware puts the ACPI tables where QEMU then puts the initramfs.
+                self.add("bios", "qboot.rom");
                 // The keyboard, for Ctrl-Alt-Del.
                 self.add("device", "i8042");
             }
@@ -115,8 +117,14 @@ impl Line {
         if qemu.initramfs.is_some() {
             self.add("initrd", format!("/boot/{INITRAMFS}"));
         }
-        let mut words = vec!["console=ttyS0"];
-        words.extend(spec.kernel_arguments.iter().map(String::as_str));
+        let mut words = vec!["console=ttyS0".to_owned()];
+        if (qemu.machine, qemu.accelerator) == (QemuMachine::Microvm, Accelerator::Tcg) {
+            // Its only good clock: what the kernel would check it by is a count of late interrupts.
+            let clock =
+                ticks::per_millisecond().map(|rate| format!("tsc_early_khz={rate} tsc=reliable"));
+            words.extend(clock);
+        }
+        words.extend(spec.kernel_arguments.iter().cloned());
         self.add("append", words.join(" "));
     }
 

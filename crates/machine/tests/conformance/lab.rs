@@ -196,11 +196,31 @@ impl Screen {
         while self.more(end) {}
     }
 
+    /// Reads until nothing comes for `time`; what follows is compared with what comes then.
+    pub fn until_silent(&mut self, time: Duration) {
+        let end = Instant::now() + PATIENCE;
+        while self.ready(time) {
+            assert!(Instant::now() < end, "no silence");
+            assert!(self.take(), "end of the console");
+        }
+        self.mark = self.seen.len();
+    }
+
     fn more(&mut self, end: Instant) -> bool {
+        let ready = self.ready(end.saturating_duration_since(Instant::now()));
+        assert!(ready, "nothing more on the console:\n{}", self.seen);
+        self.take()
+    }
+
+    /// Whether something comes within `time`.
+    fn ready(&self, time: Duration) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).unwrap();
-        let ready = poll(&mut [PollFd::new(&self.console, PollFlags::IN)], Some(&left)).unwrap();
-        assert!(ready > 0, "nothing more on the console:\n{}", self.seen);
+        let time = Timespec::try_from(time).unwrap();
+        poll(&mut [PollFd::new(&self.console, PollFlags::IN)], Some(&time)).unwrap() > 0
+    }
+
+    /// Reads what is there; false at the end.
+    fn take(&mut self) -> bool {
         let mut bytes = [0; 64 << 10];
         match self.console.read(&mut bytes) {
             Ok(0) | Err(_) => false,

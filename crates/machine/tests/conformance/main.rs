@@ -75,6 +75,12 @@ macro_rules! backend {
                 limits_its_network_card,
                 starts_without_a_limit_on_its_network,
             ],
+            live: [
+                holds_its_guest_and_lets_it_go_on,
+                changes_its_guests_memory,
+                slows_a_disk_down,
+                changes_its_share_of_the_cpu,
+            ],
         );
     };
 }
@@ -152,4 +158,15 @@ in_the_xen_lab!(
     domain: [joins_the_sites_bridge_under_its_name, boots_the_kernel_on_its_disk],
 );
 
-backend!(qemu_tcg, crate::qemu::Q35);
+backend!(qemu_tcg, crate::qemu::Microvm);
+
+// The PC: what depends on its buses, its firmware, its keyboard and its clock.
+conformance!(
+    qemu_tcg_q35,
+    crate::qemu::Q35,
+    life: [launches_and_boots, stops_gracefully, a_guest_may_reboot_itself, a_probe_boots_a_kernel],
+    failure: [a_panic_is_told_with_its_words],
+    console: [speaks_and_listens],
+    isolation: [keeps_its_limits, stays_small],
+    network: [sees_its_network_card],
+);

@@ -5,4 +5,5 @@ pub mod domain;
 pub mod failure;
 pub mod isolation;
 pub mod life;
+pub mod live;
 pub mod network;

@@ -50,6 +50,21 @@ fn no_kernel() -> PathBuf {
     archive::tree().join("etc/ld.so.conf.d/x86_64-linux-gnu.conf")
 }
 
+/// An emulated computer without PCI.
+pub struct Microvm;
+
+impl Backend for Microvm {
+    const MEMORY: u64 = 128 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = false;
+
+    fn vmm() -> VmmSpec {
+        qemu(QemuMachine::Microvm, kernel())
+    }
+    fn bad_kernel() -> VmmSpec {
+        qemu(QemuMachine::Microvm, &no_kernel())
+    }
+}
+
 /// An emulated PC.
 pub struct Q35;
 

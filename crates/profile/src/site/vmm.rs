@@ -38,10 +38,10 @@ pub enum Accelerator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hardware {
-    /// Without PCI and everything else that a Linux guest can do without; with KVM only.
+    /// Without PCI and everything else that a Linux guest can do without.
+    #[default]
     Microvm,
     /// A PC with PCI Express.
-    #[default]
     Q35,
 }
 
