@@ -16,6 +16,7 @@ use crate::kernel;
 use crate::place::Tree;
 use crate::priority::Priority;
 use crate::process::{Call, Finished};
+use crate::since::Since;
 use crate::system::{System, UnitStatus};
 
 /// While something does not pass yet.
@@ -65,7 +66,7 @@ struct Paced {
 
 /// Watches the checks of the board until the agent ends.
 pub(crate) fn run(board: &Board, system: &dyn System, tree: &Tree) {
-    let mut since: BTreeMap<String, u64> = BTreeMap::new();
+    let mut since = Since::of_this_boot(tree);
     let mut paced: BTreeMap<usize, Paced> = BTreeMap::new();
     let mut failing_since = Instant::now();
     // What is looked for comes sooner when the look does not hold it up.
@@ -85,6 +86,7 @@ pub(crate) fn run(board: &Board, system: &dyn System, tree: &Tree) {
             }
             let all = reports(&checks, &cheap, &paced, &mut since);
             board.set_health(generation, &all);
+            since.keep();
             let pause = if all.iter().all(|report| report.ok) {
                 failing_since = Instant::now();
                 CALM
@@ -232,20 +234,20 @@ fn reports(
     checks: &[HealthCheck],
     cheap: &[Option<Look>],
     paced: &BTreeMap<usize, Paced>,
-    since: &mut BTreeMap<String, u64>,
+    since: &mut Since,
 ) -> Vec<HealthReport> {
     let report = |(index, check): (usize, &HealthCheck)| {
         let waiting = Look::new(false, "not looked at yet");
         let look = cheap[index].as_ref().or_else(|| paced.get(&index).map(|p| &p.look));
         let look = look.unwrap_or(&waiting).clone();
         if look.ok {
-            since.entry(check.name.clone()).or_insert_with(kernel::uptime_ms);
+            since.passes(&check.name);
         }
         HealthReport {
             name: check.name.clone(),
             ok: look.ok,
             detail: look.detail,
-            since_ms: since.get(&check.name).copied(),
+            since_ms: since.first(&check.name),
         }
     };
     checks.iter().enumerate().map(report).collect()

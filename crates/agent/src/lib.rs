@@ -53,6 +53,7 @@ mod priority;
 mod process;
 mod reporter;
 mod runs;
+mod since;
 mod state;
 mod system;
 mod systemd_bus;

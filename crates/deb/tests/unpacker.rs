@@ -186,6 +186,26 @@ fn no_path_leads_out_of_the_root() {
 }
 
 #[test]
+fn whoever_comes_first_the_same_package_has_the_say_over_a_folder() {
+    let package = |name, mode| {
+        let files = [(FOLDER, "./srv/", "", mode), (FOLDER, "./usr/bin/", "", 0o700)];
+        package(name, &[], &files)
+    };
+    let (a, b) = (package("a", 0o750), package("b", 0o1777));
+    let old = fs::metadata(root().path().join("usr/bin")).unwrap().mode();
+    for order in [[&a, &b], [&b, &a]] {
+        let root = root();
+        let unpacker = Unpacker::new(root.path(), Conffiles::Beside).unwrap();
+        for deb in order {
+            assert_eq!(unpacker.unpack(deb).unwrap(), Outcome::Unpacked);
+        }
+        let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().mode();
+        assert_eq!(mode("srv") & 0o7777, 0o750);
+        assert_eq!(mode("usr/bin"), old, "a folder that was there stays as it is");
+    }
+}
+
+#[test]
 fn a_damaged_package_is_an_error() {
     let root = root();
     let mut file = tempfile::tempfile().unwrap();

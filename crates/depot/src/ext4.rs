@@ -15,6 +15,28 @@ pub(crate) const IMAGE_FILE: &str = "image.ext4";
 
 const BLOCK: u64 = 4096;
 
+/// How a root's file system is made, by the depot and by a node that makes its own.
+pub(crate) const ROOT: [&str; 14] = [
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-b",
+    "4096",
+    "-I",
+    "256",
+    "-m",
+    "1",
+    "-L",
+    "gridgate",
+    "-O",
+    "64bit,^orphan_file",
+];
+
+/// Extended options of the same (`-E`).
+pub(crate) const ROOT_EXTENDED: &str =
+    "root_owner=0:0,nodiscard,lazy_itable_init=1,lazy_journal_init=1";
+
 /// Journal, in MiB: enough to be crash-safe, small enough to be copied with each node.
 const JOURNAL_MIB: u64 = 8;
 
@@ -58,10 +80,10 @@ pub(crate) fn make(
     file.set_len(size).map_err(DepotError::io("size", &image))?;
     let uuid = uuid(key);
     let script = format!(
-        "mke2fs -q -F -t ext4 -b {BLOCK} -I 256 -N {inodes} -m 1 -L gridgate -U {uuid} \
-         -J size={JOURNAL_MIB} -O 64bit,^orphan_file \
-         -E hash_seed={uuid},resize={GROWTH_BLOCKS},root_owner=0:0,nodiscard,lazy_itable_init=1,\
-lazy_journal_init=1,assume_storage_prezeroed=1 -d /mnt/root /mnt/out/{IMAGE_FILE}"
+        "mke2fs {} -N {inodes} -U {uuid} -J size={JOURNAL_MIB} \
+         -E {ROOT_EXTENDED},hash_seed={uuid},resize={GROWTH_BLOCKS},assume_storage_prezeroed=1 \
+         -d /mnt/root /mnt/out/{IMAGE_FILE}",
+        ROOT.join(" "),
     );
     let chamber = Chamber::new(program, tools, Access::ReadOnly)
         .bind(root, "root", Access::ReadOnly)

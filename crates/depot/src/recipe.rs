@@ -1,11 +1,13 @@
 //! How packages become a system, as data: a node that installs itself from packages follows what the depot does
 //! when it makes a role image, so that both end the same.
 
-use crate::{apt, base, finish};
+use crate::{apt, base, ext4, finish};
 
 /// The recipe. Paths are absolute in the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
+    /// Arguments of mke2fs(8) for the root's file system, before the device.
+    pub mke2fs: Vec<String>,
     /// Folders made first, with their modes.
     pub folders: Vec<(String, u32)>,
     /// Symbolic links made next: path and target.
@@ -55,6 +57,7 @@ pub fn recipe() -> Recipe {
     };
     let owned = |(a, b): &(&str, &str), slash: &str| ((*a).to_owned(), format!("{slash}{b}"));
     Recipe {
+        mke2fs: texts(&[&ext4::ROOT[..], &["-E", ext4::ROOT_EXTENDED]].concat()),
         folders: base::FOLDERS.iter().map(|(path, mode)| (format!("/{path}"), *mode)).collect(),
         links: base::merged().map(|name| (format!("/{name}"), format!("usr/{name}"))).collect(),
         before: base::FILES.iter().map(file).collect(),

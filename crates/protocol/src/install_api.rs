@@ -143,6 +143,9 @@ pub struct Early {
 /// Paths are absolute in the new root; links in it are followed as they would be inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
+    /// Arguments of mke2fs(8) for the root's file system, before the device.
+    #[serde(default)]
+    pub mke2fs: Vec<String>,
     /// Folders made first, with their modes.
     pub folders: Vec<(String, u32)>,
     /// Symbolic links made next: path and target.

@@ -13,8 +13,8 @@ const ORDINARY: Duration = Duration::from_secs(10);
 
 const MOST: u32 = 12;
 
-/// An agent that began anew has seen no check pass in the days before. What it first sees after this long says nothing of how the
-/// node came up.
+/// A check that a profile brings later passes first in the days after. What is first seen after this long says nothing of how
+/// the node came up.
 const SAYS_NOTHING: Duration = Duration::from_secs(3600);
 
 /// How many times as long as usual things may take in this site: as much as its slowest node needs.
@@ -51,6 +51,6 @@ mod tests {
         assert_eq!(pace(&[None, None]), 1, "nothing is known of it");
         assert_eq!(pace(&[Some(131_000), Some(58_900), None]), 5, "the first check counts");
         assert_eq!(pace(&[Some(600_000)]), MOST);
-        assert_eq!(pace(&[Some(3 * 86_400_000)]), 1, "its agent began anew");
+        assert_eq!(pace(&[Some(3 * 86_400_000)]), 1, "all of its checks came later");
     }
 }

@@ -147,6 +147,7 @@ fn recipe(release: String) -> Recipe {
         files.into_iter().map(file).collect()
     };
     Recipe {
+        mke2fs: depot.mke2fs,
         folders: depot.folders,
         links: depot.links,
         before: files(depot.before),

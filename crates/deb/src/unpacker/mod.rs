@@ -14,7 +14,7 @@ mod names;
 mod package;
 mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -52,6 +52,8 @@ pub struct Unpacker {
     filter: Filter,
     names: Names,
     known: Known,
+    /// Folders that were made here, and the package that has the say about each.
+    folders: Mutex<HashMap<Vec<u8>, String>>,
     done: Mutex<Done>,
 }
 
@@ -85,7 +87,8 @@ impl Unpacker {
         let filter = Filter::read(&root)?;
         let names = Names::read(&root)?;
         let known = Known::read(&root)?;
-        Ok(Self { root, conffiles, filter, names, known, done: Mutex::default() })
+        let (folders, done) = (Mutex::default(), Mutex::default());
+        Ok(Self { root, conffiles, filter, names, known, folders, done })
     }
 
     fn done(&self) -> MutexGuard<'_, Done> {
@@ -159,7 +162,7 @@ impl Unpacker {
         let is_conffile = package.is_conffile(path);
         let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
         match (entry.header().entry_type(), target) {
-            (tar::EntryType::Directory, _) => self.root.folder(path, &attributes),
+            (tar::EntryType::Directory, _) => self.folder(path, &attributes, package),
             (tar::EntryType::Regular, _) if is_conffile => self.conffile(path, entry, &attributes),
             (tar::EntryType::Regular, _) => self.root.file(path, entry, &attributes),
             _ if is_conffile => Err(Stop::ForDpkg("a conffile is no plain file")),
@@ -175,6 +178,21 @@ impl Unpacker {
             }
             _ => Err(Stop::ForDpkg("it has a device or the like")),
         }
+    }
+
+    /// Of packages that bring the same new folder the one whose name comes first has the say over its owner and
+    /// permissions, whichever is unpacked first. (With dpkg it is the one that is unpacked first, as it happens.)
+    fn folder(&self, path: &[u8], attributes: &Attributes, package: &Package) -> Result<(), Stop> {
+        let name = package.stem();
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.root.folder(path, attributes)? {
+            match folders.get(path) {
+                Some(first) if name < *first => self.root.give_folder(path, attributes)?,
+                _ => return Ok(()),
+            }
+        }
+        folders.insert(path.to_owned(), name);
+        Ok(())
     }
 
     fn conffile(

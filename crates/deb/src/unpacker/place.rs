@@ -20,7 +20,7 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Root(OwnedFd);
 
 /// Owner, permissions and time of change.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) user: u32,
     pub(super) group: u32,
@@ -86,24 +86,31 @@ impl Root {
         Ok(names)
     }
 
-    /// A new folder; one that is there, also behind a link, stays as it is.
-    pub(super) fn folder(&self, path: &[u8], attributes: &Attributes) -> Result<(), Stop> {
+    /// A new folder; one that is there, also behind a link, stays as it is. Whether it is new.
+    pub(super) fn folder(&self, path: &[u8], attributes: &Attributes) -> Result<bool, Stop> {
         if path == b"/" {
-            return Ok(());
+            return Ok(false);
         }
         let (folder, name) = self.parent(path)?;
         match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = rustix::fs::openat(&folder, name, flags, Mode::empty());
-                Ok(give(&made.map_err(io::Error::from)?, attributes)?)
+                give(&made.map_err(io::Error::from)?, attributes)?;
+                Ok(true)
             }
             Err(Errno::EXIST) => match self.open_inside(path, OFlags::PATH | OFlags::DIRECTORY) {
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(false),
                 Err(_) => Err(THERE),
             },
             Err(error) => Err(Stop::Failed(error.into())),
         }
+    }
+
+    /// Gives a folder that is there another owner and other permissions.
+    pub(super) fn give_folder(&self, path: &[u8], attributes: &Attributes) -> io::Result<()> {
+        let folder = self.open_inside(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        give(&folder, attributes)
     }
 
     /// A new file.
@@ -175,7 +182,7 @@ impl Root {
     pub(super) fn ensure_folder(&self, path: &str) -> io::Result<()> {
         let attributes = Attributes { user: 0, group: 0, mode: 0o755, modified: 0 };
         match self.folder(path.as_bytes(), &attributes) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::ForDpkg(why)) => Err(io::Error::other(format!("{path}: {why}"))),
         }

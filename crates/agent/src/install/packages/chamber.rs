@@ -13,26 +13,6 @@ use crate::init::{NEW_ROOT, say, spawn_inside};
 use crate::install::again;
 use crate::install::disk::Part;
 
-/// Made like a role image's file system, where it matters to the node.
-const MKE2FS: [&str; 16] = [
-    "-q",
-    "-F",
-    "-t",
-    "ext4",
-    "-b",
-    "4096",
-    "-I",
-    "256",
-    "-m",
-    "1",
-    "-L",
-    "gridgate",
-    "-O",
-    "64bit,^orphan_file",
-    "-E",
-    "nodiscard,root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
-];
-
 /// The host name that the root's `/etc/hosts` knows while packages are installed, so that `hostname -f` answers.
 const HOST_NAME: &[u8] = b"chamber";
 
@@ -51,13 +31,12 @@ pub(super) struct Chamber {
 }
 
 impl Chamber {
-    /// Makes a new file system on the partition and mounts it.
-    pub(super) fn make(root: &Part) -> Result<Self, InstallFailure> {
+    /// Makes a new file system on the partition, with these options of mke2fs, and mounts it.
+    pub(super) fn make(root: &Part, options: &[String]) -> Result<Self, InstallFailure> {
         let device = root.block.device.as_str();
         let fault = |what: String| again(Stage::FileSystems, what);
-        let mut words: Vec<&str> = MKE2FS.to_vec();
-        words.push(device);
-        let output = std::process::Command::new("/usr/sbin/mke2fs").args(words).output();
+        let mut mke2fs = std::process::Command::new("/usr/sbin/mke2fs");
+        let output = mke2fs.args(options).arg(device).output();
         let output = output.map_err(|e| fault(format!("run mke2fs: {e}")))?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr).into_owned();

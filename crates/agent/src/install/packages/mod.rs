@@ -40,7 +40,7 @@ pub(super) fn install(
     let missing = || never(Stage::FileSystems, "the order has no recipe for packages");
     let recipe = order.recipe.as_ref().ok_or_else(missing)?;
     progress.doing("making the root's file system");
-    let chamber = Chamber::make(root)?;
+    let chamber = Chamber::make(root, &recipe.mke2fs)?;
     let result = prepare(chamber.root(), recipe)
         .map_err(|e| again(Stage::FileSystems, format!("prepare the root: {e}")))
         .and_then(|()| fill(client, order, recipe, &chamber, progress));
