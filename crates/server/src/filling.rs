@@ -87,31 +87,31 @@ mod tests {
     use crate::home::Home;
     use gridgate_protocol::site_api::SiteSource;
 
-    #[test]
-    fn a_node_that_cannot_run_here_is_made_ready_for_where_it_can() {
-        let text = "[site]\nname = \"s\"\ndomain = \"s.test\"\n[network]\nprefix = \"198.51.100.0/24\"\n\
-                    [nodes.a]\nrole = \"base\"\nvmm = \"xen\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n";
+    /// Of a site with these nodes.
+    fn wanted(nodes: &str) -> Wanted {
+        let site =
+            "[site]\nname = \"s\"\ndomain = \"s.test\"\n[network]\nprefix = \"198.51.100.0/24\"\n";
         let source = SiteSource {
             path: "/site.toml".into(),
-            text: text.into(),
+            text: format!("{site}{nodes}"),
             components: Default::default(),
         };
         let home = tempfile::tempdir().unwrap();
-        let wanted = wanted::preview(&Home::new(home.path()), source).unwrap();
+        wanted::preview(&Home::new(home.path()), source).unwrap()
+    }
+
+    #[test]
+    fn a_node_that_cannot_run_here_is_made_ready_for_where_it_can() {
+        let wanted = wanted(
+            "[nodes.a]\nrole = \"base\"\nvmm = \"xen\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n",
+        );
         assert_eq!(engines(&wanted, &[]), [Engine::Xen, Engine::Uml].into());
     }
 
     #[test]
     fn a_node_whose_profile_leaves_it_open_is_made_ready_for_what_was_asked() {
-        let text = "[site]\nname = \"s\"\ndomain = \"s.test\"\n[network]\nprefix = \"198.51.100.0/24\"\n\
-                    [nodes.a]\nrole = \"base\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n";
-        let source = SiteSource {
-            path: "/site.toml".into(),
-            text: text.into(),
-            components: Default::default(),
-        };
-        let home = tempfile::tempdir().unwrap();
-        let wanted = wanted::preview(&Home::new(home.path()), source).unwrap();
+        let wanted =
+            wanted("[nodes.a]\nrole = \"base\"\n[nodes.b]\nrole = \"base\"\nvmm = \"uml\"\n");
         assert_eq!(engines(&wanted, &[VmmName::Xen]), [Engine::Xen, Engine::Uml].into());
         let both = [VmmName::Xen, VmmName::Qemu];
         let all = [Engine::Xen, Engine::Kvm, Engine::Tcg, Engine::Uml];

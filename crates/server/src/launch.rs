@@ -116,7 +116,7 @@ fn kernel_arguments(engine: Engine) -> Vec<String> {
     if engine == Engine::Tcg {
         // What an emulated processor makes slow: tests of timers that QEMU keeps right, and waits for the other
         // processors, of which there are few or none.
-        arguments.extend(["tsc=reliable", "no_timer_check", "nowatchdog"]);
+        arguments.extend(["no_timer_check", "nowatchdog"]);
         arguments.extend(["rcupdate.rcu_expedited=1", "random.trust_cpu=1"]);
         // It does not speculate: what guards against that guards nothing, and is emulated at each switch and call.
         arguments.push("mitigations=off");

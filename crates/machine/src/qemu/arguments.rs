@@ -118,11 +118,13 @@ impl Line {
             self.add("initrd", format!("/boot/{INITRAMFS}"));
         }
         let mut words = vec!["console=ttyS0".to_owned()];
-        if (qemu.machine, qemu.accelerator) == (QemuMachine::Microvm, Accelerator::Tcg) {
-            // Its only good clock: what the kernel would check it by is a count of late interrupts.
-            let clock =
-                ticks::per_millisecond().map(|rate| format!("tsc_early_khz={rate} tsc=reliable"));
-            words.extend(clock);
+        if qemu.accelerator == Accelerator::Tcg {
+            // What the kernel would check this clock by is worse: a count of interrupts, late on a busy host.
+            words.push("tsc=reliable".to_owned());
+            if qemu.machine == QemuMachine::Microvm {
+                // It has no other by which the kernel could measure it.
+                words.extend(ticks::per_millisecond().map(|rate| format!("tsc_early_khz={rate}")));
+            }
         }
         words.extend(spec.kernel_arguments.iter().cloned());
         self.add("append", words.join(" "));
