@@ -25,7 +25,7 @@ use crate::images::Installed;
 use crate::install::record;
 use crate::observe::{self, Found};
 use crate::site::Site;
-use crate::task::Task;
+use crate::task::{self, Task};
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
@@ -366,7 +366,7 @@ pub(crate) fn stream(task: Arc<Task>, joined: bool) -> Response {
             let (events, mut more) = task.read(from);
             from += events.len();
             for event in events {
-                let last = matches!(event, Event::Done { .. } | Event::Failed(_));
+                let last = task::is_last(&event);
                 if sender.send(Ok(line(&event))).await.is_err() || last {
                     return;
                 }

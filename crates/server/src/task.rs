@@ -40,19 +40,22 @@ impl Task {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Tells everybody who listens.
+    /// Tells everybody who listens. After the last event nothing is told: what a failed task had begun beside may
+    /// still come to its end.
     pub fn emit(&self, event: Event) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.last().is_some_and(is_last) {
+            return;
+        }
         events.push(event);
-        let length = events.len();
-        drop(events);
-        self.length.send_replace(length);
+        // Under the lock: a length that comes after a greater one would put listeners to sleep for ever.
+        self.length.send_replace(events.len());
     }
 
     /// Whether the last event has been said.
     pub fn ended(&self) -> bool {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(events.last(), Some(Event::Done { .. } | Event::Failed(_)))
+        events.last().is_some_and(is_last)
     }
 
     /// Events from this index on, and a receiver that wakes when there are more.
@@ -76,6 +79,11 @@ impl Task {
             started: Instant::now(),
         }
     }
+}
+
+/// Whether an event ends its task.
+pub fn is_last(event: &Event) -> bool {
+    matches!(event, Event::Done { .. } | Event::Failed(_))
 }
 
 /// Where one task at a time may be under way.
@@ -170,5 +178,55 @@ impl Stage {
             error: (*failure).clone(),
         });
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_the_end_is_not_told_and_does_not_open_the_task_again() {
+        let slot = Slot::default();
+        let (task, _) = slot.begin("site", "up", "one".into()).unwrap();
+        let stage = task.stage("two", "boot", "");
+        task.emit(Event::Failed(*failure(ErrorKind::Node, "one did not come up")));
+        stage.finish("its agent speaks");
+        assert!(task.ended() && slot.current().is_none());
+        let (events, mut more) = task.read(0);
+        assert_eq!(events.len(), 2);
+        assert!(is_last(&events[1]) && *more.borrow_and_update() == 2);
+        assert!(slot.begin("site", "down", "two".into()).is_ok());
+    }
+
+    #[test]
+    fn listeners_hear_the_last_word_of_many_speakers() {
+        const SPEAKERS: usize = 8;
+        const WORDS: usize = 200;
+        let task = Task::new("up", String::new());
+        let said = std::thread::scope(|scope| {
+            for speaker in 0..SPEAKERS {
+                let task = &task;
+                scope.spawn(move || {
+                    for word in 0..WORDS {
+                        task.emit(Event::Warning { text: format!("{speaker} {word}") });
+                    }
+                });
+            }
+            let listen = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let mut from = 0;
+                while from < SPEAKERS * WORDS {
+                    let (events, mut more) = task.read(from);
+                    from += events.len();
+                    if events.is_empty() {
+                        runtime.block_on(more.wait_for(|length| *length > from)).unwrap();
+                    }
+                }
+                from
+            };
+            scope.spawn(listen).join().unwrap()
+        });
+        assert_eq!(said, SPEAKERS * WORDS);
     }
 }

@@ -92,6 +92,41 @@ pub async fn within(
     }
 }
 
+/// Waits until a node's agent speaks, whatever it says, or its machine ends.
+pub async fn for_first_word(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+    node: &str,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let mut changes = site.links.watch();
+    let mut said = None;
+    let mut heard = News::none();
+    loop {
+        changes.mark_unchanged();
+        let status = look(site, wanted, node).await?;
+        match status.state {
+            NodeState::Booting => {}
+            NodeState::Failed | NodeState::Stopped | NodeState::Absent => {
+                return Err(not_booted(&status));
+            }
+            _ => return Ok(()),
+        }
+        heard.look(&status.detail, status.last_line.as_deref().unwrap_or_default());
+        if heard.silence() > BOOTING {
+            return Err(not_yet(&status, BOOTING));
+        }
+        if said.as_ref() != Some(&status.last_line) {
+            stage.waiting(status.detail.clone(), status.last_line.clone());
+            said = Some(status.last_line);
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
 /// How long a node may say nothing new.
 fn usual(site: &Site, state: NodeState) -> Duration {
     if state == NodeState::Booting { BOOTING } else { PATIENCE * pace::of(site) }
@@ -130,6 +165,15 @@ fn failed(status: &NodeStatus) -> Failure {
         failure.why.push(format!("the last line on its console: {line}"));
     }
     failure.hint(format!("look further with `gridgate console {name}` and `gridgate logs {name}`"))
+}
+
+fn not_booted(status: &NodeStatus) -> Failure {
+    let name = &status.name;
+    let what = format!("{name} did not boot from its new disk: {}", status.detail);
+    let mut failed = failure(ErrorKind::Node, what);
+    let line = status.last_line.as_ref();
+    failed.why.extend(line.map(|line| format!("the last line on its console: {line}")));
+    failed.hint(format!("`gridgate console {name}` shows what it said"))
 }
 
 /// Whether the node is what is published, if not healthy.

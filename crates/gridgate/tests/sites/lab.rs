@@ -11,6 +11,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::overdue::Guard;
+
 /// A site's home and its profile.
 pub struct Lab {
     pub home: TempDir,
@@ -52,7 +54,9 @@ impl Lab {
     pub fn chapter(&self, title: &str, work: impl FnOnce()) {
         let began = Instant::now();
         println!("-- {title}");
+        let guard = Guard::over(title, self.home.path());
         work();
+        assert!(guard.in_time(), "{title} did not come to its end; see above");
         println!("-- {title}: {:.1} s", began.elapsed().as_secs_f64());
     }
 

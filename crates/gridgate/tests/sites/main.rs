@@ -13,5 +13,6 @@ mod depot;
 mod install;
 mod lab;
 mod life;
+mod overdue;
 mod stay;
 mod traces;

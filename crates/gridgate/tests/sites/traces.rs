@@ -52,7 +52,7 @@ fn names_with(folder: &str, prefix: &str) -> Vec<String> {
 }
 
 /// Processes other than this one whose command line or folder names the home.
-fn processes_naming(home: &str) -> Vec<(u32, String)> {
+pub fn processes_naming(home: &str) -> Vec<(u32, String)> {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     processes
         .filter_map(|entry| {

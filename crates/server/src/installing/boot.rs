@@ -1,22 +1,18 @@
 //! The end of an installation: the node's own machine from its disk, its agent's first word, its services.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gridgate_protocol::install_api::Stage;
-use gridgate_protocol::site_api::{ErrorKind, NodeState};
+use gridgate_protocol::site_api::ErrorKind;
 
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::install::record;
 use crate::site::Site;
-use crate::task::{self, Task};
+use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::{self, blocking};
 use crate::wanted::Wanted;
 use crate::{access, disks, launch, services};
-
-/// How often the machine itself is looked at; its agent's first word wakes the wait at once.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Launches the node from its disk and waits until its services run; then the installation is over.
 pub async fn from_its_disk(
@@ -32,7 +28,7 @@ pub async fn from_its_disk(
     let stage = task.stage(name, Stage::Boot.word(), String::new());
     note(site, name, record::start, Stage::Boot)?;
     let booted = match launch(site, wanted, name, vmms).await {
-        Ok(()) => first_word(site, wanted, name, &stage).await,
+        Ok(()) => wait::for_first_word(site, wanted, name, &stage).await,
         Err(failure) => Err(failure),
     };
     match booted {
@@ -99,37 +95,4 @@ async fn launch(
         launch::start(&launch::spec(&site.dir, node, &wanted, &vmms)?, &name, &wanted)
     })
     .await?
-}
-
-async fn first_word(
-    site: &Arc<Site>,
-    wanted: &Arc<Wanted>,
-    name: &str,
-    stage: &task::Stage,
-) -> Result<(), Failure> {
-    let mut changes = site.links.watch();
-    let mut said = None;
-    loop {
-        changes.mark_unchanged();
-        let status = wait::look(site, wanted, name).await?;
-        match status.state {
-            NodeState::Booting => {}
-            NodeState::Failed | NodeState::Stopped | NodeState::Absent => {
-                let what = format!("{name} did not boot from its new disk: {}", status.detail);
-                let mut failed = failure(ErrorKind::Node, what);
-                let line = status.last_line.as_ref();
-                failed.why.extend(line.map(|l| format!("the last line on its console: {l}")));
-                return Err(failed.hint(format!("`gridgate console {name}` shows what it said")));
-            }
-            _ => return Ok(()),
-        }
-        if said.as_ref() != Some(&status.last_line) {
-            stage.waiting(status.detail.clone(), status.last_line.clone());
-            said = Some(status.last_line);
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
 }
