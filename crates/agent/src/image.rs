@@ -75,8 +75,15 @@ known=
 if [ -z "$found" ] || [ "$found" != "$known" ] || [ ! -x $state/gridgate ]; then
     [ -d $state ] || mkdir -p $state
     chmod 0711 $state
+    : >$state/seed.stamp
     if tar -x --no-same-owner -f "$device" -C $state; then
-        printf '%s\n' "$found" >$state/seed.stamp
+        # The stamp vouches for what is safe on the disk: after a power cut before that, the seed is unpacked again. The
+        # agent does not wait for it, and is not its parent.
+        (
+            {
+                sync $state/gridgate $state/identity.json && printf '%s\n' "$found" >$state/seed.stamp
+            } >/dev/null 2>&1 &
+        )
     elif [ ! -x $state/gridgate ]; then
         echo "gridgate: cannot unpack the seed from $device" >&2
         exit 1
@@ -115,3 +122,82 @@ TimeoutStopSec=5
 [Install]
 WantedBy=basic.target
 ";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use rustix::io::{FdFlags, fcntl_setfd};
+    use rustix::pipe::pipe;
+
+    use super::*;
+
+    fn program(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A node's root: a seed partition with an agent that says its version, and its place.
+    fn node(root: &Path) -> String {
+        for folder in ["block/ubda1", "seed", "bin"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("block/ubda1/uevent"), "DEVNAME=ubda1\nPARTNAME=gridgate-seed\n")
+            .unwrap();
+        let place = root.display();
+        SEED_SCRIPT
+            .replace("/var/lib/gridgate", &format!("{place}/state"))
+            .replace("/sys/class/block", &format!("{place}/block"))
+            .replace("/dev/$name", &format!("{place}/$name"))
+            .replace("[ -b ", "[ -f ")
+    }
+
+    fn seed(root: &Path, version: &str) {
+        let seed = root.join("seed");
+        fs::write(seed.join(SEED_CHECKSUM), format!("{version}\n")).unwrap();
+        fs::write(seed.join("identity.json"), version).unwrap();
+        program(&seed.join("gridgate"), &format!("#!/bin/sh\necho agent {version}\n"));
+        let mut tar = Command::new("tar");
+        tar.args(["--mtime=@0", "-cf"]).arg(root.join("ubda1")).arg("-C").arg(&seed);
+        let made = tar.args([SEED_CHECKSUM, "identity.json", "gridgate"]).status().unwrap();
+        assert!(made.success());
+    }
+
+    /// What the agent says; returns when nothing of the boot runs any more.
+    fn boot(root: &Path, script: &str) -> String {
+        let (mut end, held) = pipe().map(|(end, held)| (fs::File::from(end), held)).unwrap();
+        fcntl_setfd(&end, FdFlags::CLOEXEC).unwrap();
+        assert!(held.as_raw_fd() > 2);
+        let path = format!("{}/bin:/usr/bin:/bin", root.display());
+        let output = Command::new("/bin/sh").args(["-c", script]).env("PATH", path).output();
+        drop(held);
+        end.read_to_end(&mut Vec::new()).unwrap();
+        let output = output.unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    #[test]
+    fn a_seed_is_believed_when_it_is_safe_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let script = node(root);
+        seed(root, "one");
+        // The power goes before the disk has it.
+        program(&root.join("bin/sync"), "#!/bin/sh\nexit 1\n");
+        assert_eq!(boot(root, &script), "agent one\n");
+        fs::write(root.join("state/gridgate"), "").unwrap();
+        fs::remove_file(root.join("bin/sync")).unwrap();
+        assert_eq!(boot(root, &script), "agent one\n");
+        // From now on it is not unpacked at each boot.
+        program(&root.join("state/gridgate"), "#!/bin/sh\necho as it was\n");
+        assert_eq!(boot(root, &script), "as it was\n");
+        seed(root, "two");
+        assert_eq!(boot(root, &script), "agent two\n");
+    }
+}

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::component::summary::{self, ComponentSummary};
 use crate::component::{Library, Value};
 use crate::fault::{Located, Spot};
+use crate::template::filters::escape_path;
 
 mod address;
 mod declare;
@@ -67,6 +68,11 @@ impl DataDisk {
     /// Label of its GPT partition.
     pub fn partition_label(&self) -> String {
         format!("gridgate-data-{}", self.name)
+    }
+
+    /// Name of the unit that mounts it.
+    pub fn mount_unit(&self) -> String {
+        format!("{}.mount", escape_path(&self.mount))
     }
 }
 

@@ -35,10 +35,19 @@ pub fn of(nodes: &[&CompiledNode]) -> Overlay {
     }
 }
 
+/// Whether a unit mounts a data partition. The agent makes its file system at the first boot: until it brings the unit as
+/// well, systemd would try to mount what is not there yet, and call it failed.
+fn mounts_data(nodes: &[&CompiledNode], unit: &str) -> bool {
+    nodes.iter().flat_map(|node| &node.data).any(|data| data.mount_unit() == unit)
+}
+
 /// What systemd reads before the agent runs, where all of these nodes' profiles agree: with it in the
 /// image the first boot is as lean as the later ones, and the agent has nothing to make systemd reread.
 fn common_files(nodes: &[&CompiledNode]) -> impl Iterator<Item = OverlayFile> {
-    let early = |path: &str| path == "/etc/fstab" || path.starts_with("/etc/systemd/");
+    let unit = |path: &str| path.strip_prefix("/etc/systemd/system/").map(str::to_owned);
+    let late = move |path: &str| unit(path).is_some_and(|unit| mounts_data(nodes, &unit));
+    let early =
+        move |path: &str| path == "/etc/fstab" || path.starts_with("/etc/systemd/") && !late(path);
     let (first, others) = first_and_others(nodes);
     let files = first.map(|node| node.profile.files.as_slice()).unwrap_or_default();
     files.iter().filter_map(move |file| {
@@ -68,6 +77,7 @@ fn common_wants(nodes: &[&CompiledNode]) -> Vec<(String, String)> {
     let names = first.profile.units.iter().map(|unit| unit.name.as_str());
     names
         .filter(|name| starts(first, name) && others.iter().all(|node| starts(node, name)))
+        .filter(|name| !mounts_data(nodes, name))
         .filter_map(|name| Some((name.to_owned(), format!("{}.wants", wanted_by(first, name)?))))
         .collect()
 }

@@ -2,6 +2,7 @@
 //! when what triggers it is not what it was at its last success, so that one
 //! interrupted or failed is due again.
 
+use std::fs::Metadata;
 use std::time::Duration;
 
 use gridgate_protocol::drift::Difference;
@@ -33,13 +34,18 @@ impl Kind for Commands {
 }
 
 fn ensure(session: &mut Session<'_>, command: &Command) -> Result<Effect, ApplyError> {
-    if let Some(path) = &command.creates
-        && session.tools.tree.host_path(path).symlink_metadata().is_ok()
-    {
+    let made = command.creates.as_ref().map(|path| session.tools.tree.host_path(path));
+    let meta = made.as_ref().and_then(|path| path.symlink_metadata().ok());
+    let succeeded = session.before.commands.contains_key(&command.name);
+    let remnant = meta.as_ref().is_some_and(|meta| is_remnant(meta, succeeded));
+    if meta.is_some() && !remnant {
         return Ok(Effect::Unchanged);
     }
     if session.looking() {
         return Ok(look(session, command));
+    }
+    if let Some(path) = made.filter(|_| remnant) {
+        std::fs::remove_file(&path).map_err(|source| ApplyError::Io { path, source })?;
     }
     let trigger = trigger(session, command);
     let done = session.before.commands.get(&command.name) == Some(&trigger);
@@ -59,6 +65,12 @@ fn ensure(session: &mut Session<'_>, command: &Command) -> Result<Effect, ApplyE
     }
     session.state.commands.insert(command.name.clone(), trigger);
     Ok(Effect::Changed)
+}
+
+/// Whether a path was left by a command whose success nobody remembers and whose content never reached the disk: the
+/// power was cut, and a program that makes a key refuses to write over it.
+fn is_remnant(meta: &Metadata, succeeded: bool) -> bool {
+    !succeeded && meta.is_file() && meta.len() == 0
 }
 
 /// What shows that a command must run again is the path that it makes. That something which triggers it

@@ -298,6 +298,27 @@ fn a_failure_does_not_stop_the_rest_and_is_tried_again() {
 }
 
 #[test]
+fn what_a_power_cut_left_empty_is_made_again_and_what_is_empty_by_nature_is_not() {
+    let mut node = Node::new();
+    let mut profile = empty();
+    let (key, mark) = (node.path("/etc/key"), node.path("/etc/mark"));
+    // As ssh-keygen: it refuses to write over what is there.
+    let script = format!("set -C; echo key > {}", key.display());
+    let mut make_key = command("key", &script, &[]);
+    make_key.creates = Some("/etc/key".into());
+    let mut make_mark = command("mark", &format!("touch {}", mark.display()), &[]);
+    make_mark.creates = Some("/etc/mark".into());
+    profile.commands = vec![make_key, make_mark];
+    fs::write(&key, "").unwrap();
+    let first = node.apply(&profile);
+    assert_eq!(names(&first), ["command key", "command mark"]);
+    assert_eq!((failures(&first), node.read("/etc/key")), (vec![], "key\n".into()));
+    assert!(node.apply(&profile).resources.is_empty());
+    fs::remove_file(&key).unwrap();
+    assert_eq!(names(&node.apply(&profile)), ["command key"]);
+}
+
+#[test]
 fn what_the_profile_drops_goes_but_what_the_image_had_stays() {
     let mut node = Node::new();
     fs::write(node.path("/etc/from-image"), "package's").unwrap();

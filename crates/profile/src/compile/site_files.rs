@@ -5,7 +5,6 @@ use gridgate_protocol::node_profile as protocol;
 
 use super::draft::Draft;
 use crate::site::{DataDisk, Node};
-use crate::template::filters::escape_path;
 
 /// Component name of the administrator's files.
 const SITE: &str = "site";
@@ -33,7 +32,7 @@ pub(super) fn add(node: &Node, draft: &mut Draft<'_>) {
 /// A data disk: the agent makes the file system when the partition is empty; here
 /// it is mounted.
 fn data_disk(node: &Node, disk: &DataDisk, draft: &mut Draft<'_>) {
-    let mount_unit = format!("{}.mount", escape_path(&disk.mount));
+    let mount_unit = disk.mount_unit();
     let text = format!(
         "[Unit]\nDescription=Data disk {}\n\n\
          [Mount]\nWhat=/dev/disk/by-partlabel/{}\nWhere={}\nType=ext4\nOptions=noatime\n\n\
