@@ -12,7 +12,7 @@ use crate::store::{Store, Whole};
 use crate::{
     Built, DepotError, Explanation, Exported, Imported, Lock, Loose, LooseRequest, Mirrors,
     PinnedPackage, Pool, Progress, References, RoleImageRequest, Swept, Updated, Verified, explain,
-    export, gc, import, linux, loose, qemu, uml, update, verify,
+    export, gc, host_qemu, import, linux, loose, qemu, uml, update, verify,
 };
 
 /// The store of packages, root trees and images.
@@ -68,7 +68,7 @@ pub struct Qemu {
     pub program: PathBuf,
     /// QEMU's own version, such as `10.0.2`.
     pub version: String,
-    /// The packages it was taken from.
+    /// The packages it was taken from; none: the host's own.
     pub packages: Vec<PinnedPackage>,
 }
 
@@ -221,6 +221,19 @@ impl Depot {
         progress: &dyn Progress,
     ) -> Result<Qemu, DepotError> {
         qemu::qemu(&self.store, mirrors, lock, progress)
+    }
+
+    /// Finds the QEMU that is installed below `host`, the host's root, or takes it into the depot; none when there is
+    /// none. It has no packages.
+    ///
+    /// # Errors
+    /// [`DepotError::HostQemu`] when it lacks something, or is too old.
+    pub fn host_qemu(
+        &self,
+        host: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Option<Qemu>, DepotError> {
+        host_qemu::qemu(&self.store, host, progress)
     }
 
     /// Tells what decides about an image, without building or downloading anything.

@@ -116,6 +116,12 @@ pub enum DepotError {
         /// One of them.
         package: String,
     },
+    /// The host has a QEMU that nodes cannot run on.
+    #[error("the host's QEMU cannot be used: {why}")]
+    HostQemu {
+        /// What it lacks.
+        why: String,
+    },
     /// The build of another part failed first.
     #[error("stopped because another part of the build failed")]
     Stopped,

@@ -1,7 +1,7 @@
 //! What the depot holds and nobody needs any more.
 //!
 //! Needed are: the packages of every lock that is handed in, and those that are named; kernels, VMM trees
-//! and roots made of locked packages alone; images that are named; what lies on a path that is named; package
+//! and roots made of locked packages alone; the host's QEMU as the host has it now; images that are named; what lies on a path that is named; package
 //! indexes that a stored release file vouches for. What this build does not understand is kept.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::archive::release::Release;
 use crate::archive::stored;
 use crate::error::DepotError;
+use crate::host_qemu::Source;
 use crate::lock::{Lock, PinnedPackage};
 use crate::store::{Store, Whole, remove_tree};
 
@@ -70,6 +71,20 @@ pub struct Swept {
 #[derive(Deserialize)]
 struct Made {
     packages: Vec<PinnedPackage>,
+    /// Of what was taken from the host.
+    #[serde(default)]
+    host: Vec<Source>,
+}
+
+impl Made {
+    /// Why nobody needs it; none: somebody may.
+    fn needless(&self, hashes: &BTreeSet<&str>) -> Option<&'static str> {
+        if !self.host.iter().all(Source::is_current) {
+            return Some("the host's own is another one by now");
+        }
+        let named = |package: &PinnedPackage| hashes.contains(package.sha256.as_str());
+        (!self.packages.iter().all(named)).then_some("made of packages that no lock names")
+    }
 }
 
 /// Removes what is not needed, or only says it. The caller holds the whole depot.
@@ -103,11 +118,9 @@ pub(crate) fn sweep(
     }
     for folder in ["roots", "vmm"] {
         for path in entries(&store.folder(folder))? {
-            let keep = references.uses(&path)
-                || made_of(&path).is_none_or(|made| {
-                    made.packages.iter().all(|package| hashes.contains(package.sha256.as_str()))
-                });
-            swept.one(folder, &path, keep, "made of packages that no lock names", remove)?;
+            let needless = made_of(&path).and_then(|made| made.needless(&hashes));
+            let needless = needless.filter(|_| !references.uses(&path));
+            swept.one(folder, &path, needless.is_none(), needless.unwrap_or_default(), remove)?;
         }
     }
     swept.items.sort();

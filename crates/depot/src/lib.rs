@@ -19,6 +19,7 @@
 //! | `vmm/uml-<key>/` | the User Mode Linux kernel with its libraries and modules |
 //! | `vmm/linux-<key>/` | Debian's cloud kernel, packed and not, its modules, and the modules disk |
 //! | `vmm/qemu-<key>/` | QEMU with its libraries and firmware |
+//! | `vmm/qemu-host-<key>/` | the host's own, taken with its libraries and firmware |
 //! | `vmm/initramfs-<key>/` | the initial RAM file system of one kernel |
 //! | `temp/` | what is being made; removed by the next run |
 
@@ -40,6 +41,7 @@ mod files;
 mod finish;
 mod gc;
 mod hash;
+mod host_qemu;
 mod image;
 mod import;
 mod initramfs;

@@ -23,14 +23,15 @@ use crate::store::{Store, Work};
 const KIND: Kind = Kind { name: "qemu", suite: SUITE, updates: Updates::Take, recipe: "2" };
 
 const PACKAGE: &str = "qemu-system-x86";
-const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
+/// The program, relative to a root.
+pub(crate) const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 
 /// Packages beside libraries that something is taken from.
 const OTHERS: [&str; 4] = [PACKAGE, "qemu-system-data", "seabios", "zlib1g"];
 
 /// SeaBIOS and qboot, and what they load a kernel with: `-kernel` of a bzImage, of an ELF
 /// file with a PVH entry, of a multiboot image (Xen).
-const FIRMWARE: [&str; 7] = [
+pub(crate) const FIRMWARE: [&str; 7] = [
     "usr/share/seabios/bios-256k.bin",
     "usr/share/seabios/bios-microvm.bin",
     "usr/share/qemu/qboot.rom",
@@ -41,7 +42,7 @@ const FIRMWARE: [&str; 7] = [
 ];
 
 /// Folders in which the dynamic linker looks.
-const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib"];
+pub(crate) const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib"];
 
 #[derive(Serialize, Deserialize)]
 struct Note {
@@ -112,7 +113,7 @@ fn make(
     })?;
     let root = folder.join("root");
     prepare_libraries(&root)?;
-    for file in loaded(&all)?.iter().map(String::as_str).chain(FIRMWARE) {
+    for file in loaded(&all, &LIBRARIES)?.iter().map(String::as_str).chain(FIRMWARE) {
         let (from, to) = (all.join(file), root.join(file));
         files::make_dir(to.parent().unwrap_or(&root))?;
         fs::copy(&from, &to).map_err(DepotError::io("copy", &from))?;
@@ -124,8 +125,8 @@ fn make(
     })
 }
 
-/// The program and everything that the dynamic linker loads for it, relative to `tree`.
-fn loaded(tree: &Path) -> Result<BTreeSet<String>, DepotError> {
+/// The program and everything that the dynamic linker loads for it, from these folders, relative to `tree`.
+pub(crate) fn loaded(tree: &Path, folders: &[&str]) -> Result<BTreeSet<String>, DepotError> {
     let mut found = BTreeSet::new();
     let mut open = vec![PROGRAM.to_owned()];
     while let Some(file) = open.pop() {
@@ -140,7 +141,7 @@ fn loaded(tree: &Path) -> Result<BTreeSet<String>, DepotError> {
             open.push(format!("usr/{}", linker.trim_start_matches('/')));
         }
         for library in needed.libraries {
-            let mut places = LIBRARIES.iter().map(|folder| format!("{folder}/{library}"));
+            let mut places = folders.iter().map(|folder| format!("{folder}/{library}"));
             let place = places.find(|place| tree.join(place).exists());
             open.push(place.ok_or_else(|| fault(format!("its library {library} is not there")))?);
         }

@@ -15,8 +15,8 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use gridgate_depot::{
-    Depot, DepotError, DepotEvent, Lock, Mirrors, Overlay, OverlayFile, Progress, RoleImage,
-    RoleImageRequest, Stage, chamber_main,
+    Depot, DepotError, DepotEvent, Lock, Mirrors, Overlay, OverlayFile, Progress, Qemu, References,
+    RoleImage, RoleImageRequest, Stage, chamber_main,
 };
 
 /// Remembers which stages were begun.
@@ -144,6 +144,53 @@ fn takes_out_a_kernel_and_qemu(depot: &Depot, dir: &Path, mirrors: &Mirrors, now
     );
     assert!(text.contains("gridgate-modules") && text.contains("Type: regular"), "{text}");
     println!("kernel {} and QEMU {}: fine", linux.release, qemu.version);
+    takes_the_hosts_own_qemu(depot, &qemu);
+}
+
+/// The host here is a copy of the tree that was just made: it is taken once, and again when it has become another.
+fn takes_the_hosts_own_qemu(depot: &Depot, made: &Qemu) {
+    let host = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-a").arg(made.root.join(".")).arg(host.path()).status();
+    assert!(copied.unwrap().success());
+    let heard = Heard::default();
+    let take = || depot.host_qemu(host.path(), &heard);
+    let sweep = || {
+        let held = depot.hold().unwrap();
+        let trees = held.sweep(&References::default(), false).unwrap().items.into_iter();
+        trees.filter(|item| item.name.starts_with("qemu-host-")).collect::<Vec<_>>()
+    };
+    let taken = take().unwrap().expect("it has one");
+    assert_eq!((&taken.version, taken.packages.as_slice()), (&made.version, [].as_slice()));
+    let files = |root: &Path| {
+        let found = Command::new("find").arg(".").arg("-type").arg("f").current_dir(root).output();
+        let mut names: Vec<_> =
+            String::from_utf8(found.unwrap().stdout).unwrap().lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(&taken.root), files(&made.root), "program, libraries, firmware, nothing else");
+    assert_eq!(heard.0.lock().unwrap().drain(..).count(), 1, "it was taken");
+    assert_eq!(take().unwrap().as_ref(), Some(&taken));
+    assert_eq!((heard.0.lock().unwrap().len(), sweep()), (0, vec![]));
+
+    // The host is updated: the earlier tree serves what runs from it, and nobody else.
+    let library = host.path().join("usr/lib/x86_64-linux-gnu/libz.so.1");
+    fs::write(&library, [fs::read(&library).unwrap(), b"newer".to_vec()].concat()).unwrap();
+    let [old] = sweep().try_into().unwrap();
+    assert!(old.remark.contains("the host's own is another one by now"), "{old:?}");
+    let newer = take().unwrap().expect("it has one");
+    assert_ne!(newer.root, taken.root);
+    assert_eq!(sweep(), [old]);
+
+    let rom = host.path().join("usr/share/qemu/qboot.rom");
+    fs::remove_file(&rom).unwrap();
+    let why = take().unwrap_err().to_string();
+    assert_eq!(why, "the host's QEMU cannot be used: its firmware qboot.rom is not there");
+    fs::write(&rom, "rom").unwrap();
+    fs::remove_file(&library).unwrap();
+    let why = take().unwrap_err().to_string();
+    assert!(why.contains("its library libz.so.1 is not there"), "{why}");
+    println!("the host's own QEMU: fine");
 }
 
 /// Looks into the image with the e2fsprogs of the base root, in a chamber.

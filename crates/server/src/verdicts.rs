@@ -14,6 +14,9 @@ use crate::host::Ground;
 /// After this time a verdict is not trusted, whatever else is the same.
 const AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// How a verdict names a QEMU that is the host's own.
+pub const HOST_QEMU: &str = "the host's QEMU";
+
 /// A VMM together with what runs its guests' instructions: what a probe proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -89,7 +92,7 @@ pub struct Verdict {
     pub millis: u64,
     /// What the host was.
     pub ground: Ground,
-    /// Packages of VMM and kernel, `name version`.
+    /// Packages of VMM and kernel, `name version`; a QEMU that is the host's own by its version and its tree in the depot.
     pub packages: Vec<String>,
 }
 
@@ -135,7 +138,9 @@ impl Verdicts {
             return Err(format!("the last verdict counts no more: {difference}"));
         }
         if !packages.is_empty() && packages != verdict.packages {
-            return Err("the last verdict counts no more: it was of other packages".to_owned());
+            return Err(
+                "the last verdict counts no more: it was of another VMM or kernel".to_owned()
+            );
         }
         if now.duration_since(verdict.at) > AGE {
             return Err("the last verdict is older than 30 days".to_owned());

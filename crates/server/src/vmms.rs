@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gridgate_depot::{
-    Depot, DepotError, Initramfs, InitramfsRequest, Linux, Lock, Mirrors, Progress, Qemu, Uml,
+    Depot, DepotError, DepotEvent, Initramfs, InitramfsRequest, Linux, Lock, Mirrors,
+    PinnedPackage, Progress, Qemu, Uml,
 };
 use gridgate_machine::{Accelerator, Disk, VmmSpec, XenBoot, XenTuning};
 use gridgate_profile::{Guest, Hardware};
@@ -20,7 +21,7 @@ use crate::home::SiteDir;
 use crate::images::{self, Reporter};
 use crate::site::Site;
 use crate::task::Task;
-use crate::verdicts::Engine;
+use crate::verdicts::{Engine, HOST_QEMU};
 use crate::wait::blocking;
 use crate::wanted::{self, Wanted};
 
@@ -52,6 +53,40 @@ fn kept<T>(found: Result<T, DepotError>, what: &str) -> Result<Arc<T>, Failure> 
         caused(ErrorKind::Host, format!("{what} could not be fetched"), &e)
             .hint("what was fetched is kept: the same command goes on from there")
     })
+}
+
+/// A site that has QEMU's packages locked runs on them; else the host's own is taken, where it has one that nodes can
+/// run on.
+fn qemu(
+    depot: &Depot,
+    mirrors: &Mirrors,
+    lock: Option<&Lock>,
+    progress: &dyn Progress,
+) -> Result<Qemu, DepotError> {
+    if lock.is_none_or(|lock| lock.qemu.is_empty()) {
+        match depot.host_qemu(Path::new("/"), progress) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(e) => progress.event(DepotEvent::Warning {
+                subject: "qemu".to_owned(),
+                message: format!("{e}; Debian's is taken"),
+            }),
+        }
+    }
+    depot.qemu(mirrors, lock, progress)
+}
+
+/// What QEMU is, for a verdict.
+fn described(qemu: &Qemu) -> Vec<String> {
+    if qemu.packages.is_empty() {
+        let tree = qemu.root.parent().and_then(Path::file_name).unwrap_or_default();
+        return vec![format!("{HOST_QEMU} {} ({})", qemu.version, tree.display())];
+    }
+    packages(&qemu.packages)
+}
+
+fn packages(pins: &[PinnedPackage]) -> Vec<String> {
+    pins.iter().map(|pin| format!("{} {}", pin.name, pin.version)).collect()
 }
 
 /// Where missing packages may come from.
@@ -104,7 +139,7 @@ impl Vmms {
             vmms.uml = Some(kept(found, "the User Mode Linux kernel")?);
         }
         if needs.launches.iter().any(|engine| engine.vmm() == "qemu") {
-            vmms.qemu = Some(kept(depot.qemu(mirrors, lock, progress), "QEMU")?);
+            vmms.qemu = Some(kept(qemu(depot, mirrors, lock, progress), "QEMU")?);
         }
         if needs.launches.iter().any(|engine| *engine != Engine::Uml) {
             let found = depot.linux(mirrors, lock, progress);
@@ -122,7 +157,7 @@ impl Vmms {
         let (nowhere, lock, silent) = (Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent);
         Vmms {
             uml: depot.uml(&nowhere, lock, silent).ok().map(Arc::new),
-            qemu: depot.qemu(&nowhere, lock, silent).ok().map(Arc::new),
+            qemu: qemu(depot, &nowhere, lock, silent).ok().map(Arc::new),
             linux: depot.linux(&nowhere, lock, silent).ok().map(Arc::new),
             initramfs: None,
         }
@@ -151,17 +186,16 @@ impl Vmms {
         }
     }
 
-    /// The packages that an engine would run from, `name version`; none when they are not at hand.
+    /// What an engine would run from, packages as `name version`; none when it is not at hand.
     pub fn packages(&self, engine: Engine) -> Option<Vec<String>> {
-        let pins = match engine {
-            Engine::Uml => vec![&self.uml.as_ref()?.packages],
+        Some(match engine {
+            Engine::Uml => packages(&self.uml.as_ref()?.packages),
             Engine::Kvm | Engine::Tcg => {
-                vec![&self.qemu.as_ref()?.packages, &self.linux.as_ref()?.packages]
+                let linux = &self.linux.as_ref()?.packages;
+                [described(self.qemu.as_ref()?), packages(linux)].concat()
             }
-            Engine::Xen => vec![&self.linux.as_ref()?.packages],
-        };
-        let pins = pins.into_iter().flatten();
-        Some(pins.map(|pin| format!("{} {}", pin.name, pin.version)).collect())
+            Engine::Xen => packages(&self.linux.as_ref()?.packages),
+        })
     }
 
     /// User-Mode Linux, if it is at hand.

@@ -10,12 +10,23 @@ use gridgate_machine::{Accelerator, QemuMachine, VmmSpec};
 use crate::lab::Backend;
 use crate::{archive, initramfs};
 
-fn qemu(machine: QemuMachine, kernel: &Path) -> VmmSpec {
-    static QEMU: OnceLock<gridgate_depot::Qemu> = OnceLock::new();
-    let qemu = QEMU.get_or_init(|| {
+/// Out of the archive, and as it is taken from a host that has it installed: there the host is the first one's tree.
+fn programs() -> &'static [gridgate_depot::Qemu; 2] {
+    static QEMU: OnceLock<[gridgate_depot::Qemu; 2]> = OnceLock::new();
+    QEMU.get_or_init(|| {
         let depot = Depot::open(&archive::fixtures().join("machine-depot")).unwrap();
-        depot.qemu(&Mirrors::discover(None, None).unwrap(), None, &Silent).unwrap()
-    });
+        let own = depot.qemu(&Mirrors::discover(None, None).unwrap(), None, &Silent).unwrap();
+        let host = depot.host_qemu(&own.root, &Silent).unwrap();
+        [own, host.expect("a host that has it")]
+    })
+}
+
+fn qemu(machine: QemuMachine, kernel: &Path) -> VmmSpec {
+    let [own, host] = programs();
+    let qemu = match machine {
+        QemuMachine::Microvm => own,
+        QemuMachine::Q35 => host,
+    };
     VmmSpec::Qemu {
         root: qemu.root.clone(),
         program: qemu.program.clone(),

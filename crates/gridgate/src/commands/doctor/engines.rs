@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gridgate_depot::{DepotEvent, Progress};
 use gridgate_server::probing::{self, Effort, Look};
-use gridgate_server::verdicts::{Engine, Finding as Found};
+use gridgate_server::verdicts::{Engine, Finding as Found, HOST_QEMU, Verdict as Tried};
 use serde::Serialize;
 
 use super::{Finding, Verdict};
@@ -24,6 +24,8 @@ pub enum Probe {
         boot_ms: u64,
         /// When, RFC 3339.
         at: String,
+        /// What it was tried with: packages of VMM and kernel, or the host's own QEMU.
+        packages: Vec<String>,
         /// Why an earlier result counts; none when it was tried now.
         trust: Option<String>,
     },
@@ -35,6 +37,8 @@ pub enum Probe {
         millis: u64,
         /// When, RFC 3339.
         at: String,
+        /// What it was tried with: packages of VMM and kernel, or the host's own QEMU.
+        packages: Vec<String>,
         /// Why an earlier result counts; none when it was tried now.
         trust: Option<String>,
     },
@@ -88,28 +92,30 @@ impl Progress for Saying {
 fn of(engine: Engine, look: &Look) -> Finding {
     let (verdict, seen, mend, probe) = match look {
         Look::Tried(tried, trust) => {
-            let at = tried.at.to_string();
+            let (at, packages) = (tried.at.to_string(), tried.packages.clone());
             let ago = trust.as_ref().map(|trust| format!(" ({trust})")).unwrap_or_default();
             match &tried.finding {
                 Found::Proven { release, boot_ms } => (
                     Verdict::Ok,
-                    format!("Linux {release} is up after {}{ago}", millis(*boot_ms)),
+                    format!("Linux {release} is up after {}{}{ago}", millis(*boot_ms), on(tried)),
                     None,
                     Probe::Proven {
                         release: release.clone(),
                         boot_ms: *boot_ms,
                         at,
+                        packages,
                         trust: trust.clone(),
                     },
                 ),
                 Found::Failed { reason } => (
                     Verdict::Optional,
-                    format!("does not work here: {reason}{ago}"),
+                    format!("does not work here: {reason}{}{ago}", on(tried)),
                     Some(cure(engine).to_owned()),
                     Probe::Failed {
                         reason: reason.clone(),
                         millis: tried.millis,
                         at,
+                        packages,
                         trust: trust.clone(),
                     },
                 ),
@@ -130,6 +136,13 @@ fn of(engine: Engine, look: &Look) -> Finding {
         }
     };
     Finding { name: name(engine), verdict, seen, mend, probe: Some(probe) }
+}
+
+/// Says that it is the host's own QEMU; the depot's needs no words.
+fn on(tried: &Tried) -> String {
+    let own = tried.packages.iter().find_map(|name| name.strip_prefix(HOST_QEMU));
+    let version = own.and_then(|rest| rest.split_whitespace().next());
+    version.map(|version| format!(" on {HOST_QEMU} {version}")).unwrap_or_default()
 }
 
 /// What `vmm = "auto"` comes to; without anything, no node can run.
