@@ -44,6 +44,9 @@ pub(crate) const FIRMWARE: [&str; 7] = [
 /// Folders in which the dynamic linker looks.
 pub(crate) const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib"];
 
+/// Emulation as a module, below a folder of libraries.
+const EMULATION: &str = "qemu/accel-tcg-x86_64.so";
+
 #[derive(Serialize, Deserialize)]
 struct Note {
     version: String,
@@ -125,10 +128,13 @@ fn make(
     })
 }
 
-/// The program and everything that the dynamic linker loads for it, from these folders, relative to `tree`.
+/// The program and everything that the dynamic linker loads for it, from these folders, relative to `tree`. Some
+/// distributions build emulation as a module, which the program loads when it is asked for.
 pub(crate) fn loaded(tree: &Path, folders: &[&str]) -> Result<BTreeSet<String>, DepotError> {
     let mut found = BTreeSet::new();
-    let mut open = vec![PROGRAM.to_owned()];
+    let modules = folders.iter().map(|folder| format!("{folder}/{EMULATION}"));
+    let mut open: Vec<String> = modules.filter(|module| tree.join(module).exists()).collect();
+    open.push(PROGRAM.to_owned());
     while let Some(file) = open.pop() {
         if !found.insert(file.clone()) {
             continue;

@@ -97,7 +97,7 @@ fn of(engine: Engine, look: &Look) -> Finding {
             match &tried.finding {
                 Found::Proven { release, boot_ms } => (
                     Verdict::Ok,
-                    format!("Linux {release} is up after {}{}{ago}", millis(*boot_ms), on(tried)),
+                    format!("Linux {release} is up after {}{}{ago}", millis(*boot_ms), with(tried)),
                     None,
                     Probe::Proven {
                         release: release.clone(),
@@ -109,7 +109,7 @@ fn of(engine: Engine, look: &Look) -> Finding {
                 ),
                 Found::Failed { reason } => (
                     Verdict::Optional,
-                    format!("does not work here: {reason}{}{ago}", on(tried)),
+                    format!("does not work here{}: {reason}{ago}", with(tried)),
                     Some(cure(engine).to_owned()),
                     Probe::Failed {
                         reason: reason.clone(),
@@ -139,10 +139,10 @@ fn of(engine: Engine, look: &Look) -> Finding {
 }
 
 /// Says that it is the host's own QEMU; the depot's needs no words.
-fn on(tried: &Tried) -> String {
+fn with(tried: &Tried) -> String {
     let own = tried.packages.iter().find_map(|name| name.strip_prefix(HOST_QEMU));
     let version = own.and_then(|rest| rest.split_whitespace().next());
-    version.map(|version| format!(" on {HOST_QEMU} {version}")).unwrap_or_default()
+    version.map(|version| format!(", with {HOST_QEMU} {version}")).unwrap_or_default()
 }
 
 /// What `vmm = "auto"` comes to; without anything, no node can run.
