@@ -236,6 +236,11 @@ impl Depot {
         host_qemu::qemu(&self.store, host, progress)
     }
 
+    /// The QEMU that is installed below `host`, if the depot has it already.
+    pub fn kept_host_qemu(&self, host: &Path) -> Option<Qemu> {
+        host_qemu::kept(&self.store, host)
+    }
+
     /// Tells what decides about an image, without building or downloading anything.
     pub fn explain(&self, request: &RoleImageRequest, lock: Option<&Lock>) -> Explanation {
         explain::explain(&self.store, request, lock)

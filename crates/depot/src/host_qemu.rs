@@ -89,12 +89,12 @@ pub(crate) fn qemu(
     if !host.join(PROGRAM).exists() {
         return Ok(None);
     }
-    if let Some(found) = find(store, host)? {
+    if let Some(found) = kept(store, host) {
         return Ok(Some(found));
     }
     let work = store.work("qemu-host", ScratchIn::Depot)?;
     // Another process may have made it meanwhile.
-    if let Some(found) = find(store, host)? {
+    if let Some(found) = kept(store, host) {
         return Ok(Some(found));
     }
     let timer = Timer::start(progress, "qemu", Stage::Copy, "the host's own".to_owned());
@@ -121,24 +121,17 @@ fn of(folder: &Path, version: String) -> Qemu {
 }
 
 /// The tree of what the host has now, if it was made.
-fn find(store: &Store, host: &Path) -> Result<Option<Qemu>, DepotError> {
+pub(crate) fn kept(store: &Store, host: &Path) -> Option<Qemu> {
     let program = host.join(PROGRAM);
-    for folder in entries(&store.folder("vmm"))? {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with(PREFIX) {
-            continue;
-        }
-        let note = fs::read(folder.join(NOTE)).ok();
-        let note = note.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-        let fits = |note: &Note| {
-            note.host.iter().any(|source| source.path == program)
-                && note.host.iter().all(Source::is_current)
-        };
-        if let Some(note) = note.filter(fits) {
-            return Ok(Some(of(&folder, note.version)));
-        }
-    }
-    Ok(None)
+    let trees = entries(&store.folder("vmm")).ok()?.into_iter().filter(|folder| {
+        folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+    });
+    trees.into_iter().find_map(|folder| {
+        let note: Note = serde_json::from_slice(&fs::read(folder.join(NOTE)).ok()?).ok()?;
+        let of_this_host = note.host.iter().any(|source| source.path == program);
+        (of_this_host && note.host.iter().all(Source::is_current))
+            .then(|| of(&folder, note.version))
+    })
 }
 
 /// Program, libraries and firmware, relative to `host`.

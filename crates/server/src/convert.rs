@@ -58,7 +58,7 @@ pub async fn run(
         memory::fits(node, engine).await?;
     }
     let sources = Sources { mirror: request.mirror, environment: request.environment };
-    let needs = Needs { launches: [engine].into(), images: false };
+    let needs = Needs { launches: [engine].into(), images: false, portable: false };
     let vmms = Vmms::gather(site, wanted, needs, sources, task).await?;
 
     let stays = running && wanted.choice(name).is_ok_and(|choice| choice.engine == engine);

@@ -38,7 +38,7 @@ pub fn fill(
     let mirrors = images::mirrors(mirror.as_deref(), wanted.site.mirror.as_deref(), &environment)?;
     let lock = images::lock(&dir)?;
     let engines = engines(&wanted, &vmms);
-    let needs = Needs { launches: engines.clone(), images: true };
+    let needs = Needs { launches: engines.clone(), images: true, portable: true };
     let vmms = Vmms::fetch(&depot, &mirrors, lock.as_ref(), &needs, &Reporter::new(task.clone()))?;
     let built = images::build(&depot, &mirrors, &dir, &wanted, &vmms, task)?;
     let mut keys = BTreeSet::new();

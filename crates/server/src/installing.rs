@@ -62,7 +62,8 @@ pub async fn run(
             follow::to_its_end(site, node, task).await?;
         }
     }
-    let needs = Needs { launches: [wanted.choice(node)?.engine].into(), images: false };
+    let needs =
+        Needs { launches: [wanted.choice(node)?.engine].into(), images: false, portable: false };
     let sources = Sources { mirror: request.mirror, environment: request.environment };
     let vmms = Vmms::gather(site, &wanted, needs, sources, task).await?;
     let booted = boot::from_its_disk(site, &wanted, node, &vmms, task).await;

@@ -155,8 +155,8 @@ fn one(
         if packages.is_empty() {
             return Ok(Look::NotFetched);
         }
-    } else {
-        let needs = Needs { launches: [engine].into(), images: false };
+    } else if vmms.packages(engine).is_none() {
+        let needs = Needs { launches: [engine].into(), images: false, portable: false };
         *vmms = fetch(&needs)?.or(std::mem::take(vmms));
     }
     try_one(home, engine, vmms).map(|verdict| Look::Tried(verdict, None))

@@ -154,6 +154,7 @@ async fn software(
     let needs = Needs {
         launches: launches(wanted, plan)?,
         images: plan.steps.iter().any(|step| step.action == PlanAction::Image),
+        portable: false,
     };
     if needs == Needs::default() {
         return Ok((Arc::default(), None));
@@ -423,7 +424,7 @@ pub async fn start_node(
         memory::fits(node, engine).await?;
     }
     services::open(site, wanted, Some(task)).await?;
-    let needs = Needs { launches: [engine].into(), images: false };
+    let needs = Needs { launches: [engine].into(), images: false, portable: false };
     let vmms = Vmms::gather(site, wanted, needs, Sources::default(), task).await?;
     if let Some(node) = node {
         services::publish_node(site, node, Installed::load(&dir))?;

@@ -41,7 +41,12 @@ pub struct Needs {
     pub launches: BTreeSet<Engine>,
     /// Whether role images are built.
     pub images: bool,
+    /// Whether another host is to have it, too: nothing of this host's own is taken.
+    pub portable: bool,
 }
+
+/// The root of this host.
+const HOST: &str = "/";
 
 /// gridgate itself is the program in it.
 fn initramfs_of(linux: &Linux) -> InitramfsRequest<'_> {
@@ -63,8 +68,8 @@ fn qemu(
     lock: Option<&Lock>,
     progress: &dyn Progress,
 ) -> Result<Qemu, DepotError> {
-    if lock.is_none_or(|lock| lock.qemu.is_empty()) {
-        match depot.host_qemu(Path::new("/"), progress) {
+    if is_open(lock) {
+        match depot.host_qemu(Path::new(HOST), progress) {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
             Err(e) => progress.event(DepotEvent::Warning {
@@ -74,6 +79,11 @@ fn qemu(
         }
     }
     depot.qemu(mirrors, lock, progress)
+}
+
+/// Whether a lock, or its absence, leaves open which QEMU it is.
+fn is_open(lock: Option<&Lock>) -> bool {
+    lock.is_none_or(|lock| lock.qemu.is_empty())
 }
 
 /// What QEMU is, for a verdict.
@@ -139,7 +149,11 @@ impl Vmms {
             vmms.uml = Some(kept(found, "the User Mode Linux kernel")?);
         }
         if needs.launches.iter().any(|engine| engine.vmm() == "qemu") {
-            vmms.qemu = Some(kept(qemu(depot, mirrors, lock, progress), "QEMU")?);
+            let found = match needs.portable {
+                true => depot.qemu(mirrors, lock, progress),
+                false => qemu(depot, mirrors, lock, progress),
+            };
+            vmms.qemu = Some(kept(found, "QEMU")?);
         }
         if needs.launches.iter().any(|engine| *engine != Engine::Uml) {
             let found = depot.linux(mirrors, lock, progress);
@@ -155,9 +169,11 @@ impl Vmms {
     pub fn present(depot: &Depot, dir: &SiteDir) -> Vmms {
         let lock = images::lock(dir).ok().flatten();
         let (nowhere, lock, silent) = (Mirrors::default(), lock.as_ref(), &gridgate_depot::Silent);
+        let host = || depot.kept_host_qemu(Path::new(HOST)).filter(|_| is_open(lock));
+        let qemu = host().or_else(|| depot.qemu(&nowhere, lock, silent).ok());
         Vmms {
             uml: depot.uml(&nowhere, lock, silent).ok().map(Arc::new),
-            qemu: qemu(depot, &nowhere, lock, silent).ok().map(Arc::new),
+            qemu: qemu.map(Arc::new),
             linux: depot.linux(&nowhere, lock, silent).ok().map(Arc::new),
             initramfs: None,
         }

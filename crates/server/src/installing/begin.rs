@@ -175,7 +175,7 @@ async fn ready(
 ) -> Result<(Vmms, Software), Failure> {
     let engine = wanted.choice(name)?.engine;
     memory::fits(node(wanted, name)?, engine).await?;
-    let needs = Needs { launches: [engine].into(), images: true };
+    let needs = Needs { launches: [engine].into(), images: true, portable: false };
     let (site, wanted, task) = (site.clone(), wanted.clone(), task.clone());
     let (flag, environment) = (request.mirror.clone(), request.environment.clone());
     let name = name.to_owned();

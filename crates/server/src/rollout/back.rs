@@ -38,7 +38,8 @@ pub async fn rollback(
         return Err(refused.hint("`gridgate status` names the nodes that have one"));
     };
     services::open(site, wanted, Some(task)).await?;
-    let needs = Needs { launches: [wanted.choice(name)?.engine].into(), images: false };
+    let needs =
+        Needs { launches: [wanted.choice(name)?.engine].into(), images: false, portable: false };
     let vmms = Vmms::gather(site, wanted, needs, Sources::default(), task).await?;
     let course = Course {
         site: site.clone(),
