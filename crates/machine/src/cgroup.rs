@@ -171,6 +171,9 @@ impl Group {
             if pids.is_empty() {
                 return Ok(());
             }
+            if std::time::Instant::now() > end {
+                return Err(io::Error::other(format!("processes {pids:?} do not end")));
+            }
             let mut gone = Vec::new();
             for pid in &pids {
                 let Some(pid) = Pid::from_raw(pid.cast_signed()) else { continue };

@@ -60,7 +60,7 @@ impl Drop for Guard {
 /// Past the test's own capture of output, which would be shown only after an end.
 fn tell(title: &str, home: &Path) {
     let mut text = format!("\n== overdue after {} s: {title}\n", LIMIT.as_secs());
-    for (pid, command) in traces::processes_naming(&home.display().to_string()) {
+    for (pid, command) in all(home) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "process {pid}: {command}");
         for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
@@ -82,6 +82,21 @@ fn tell(title: &str, home: &Path) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Machines, shims, what else names the home, and its daemon, which does not.
+fn all(home: &Path) -> Vec<(u32, String)> {
+    let mut found = traces::processes_naming(&home.display().to_string());
+    let daemon = fs::read_to_string(home.join("daemon.pid")).ok();
+    let daemon = daemon.and_then(|text| text.trim().parse::<u32>().ok());
+    let command = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok();
+    if let Some(pid) = daemon
+        && let Some(command) = command(pid).filter(|command| command.contains("daemon"))
+        && found.iter().all(|(known, _)| *known != pid)
+    {
+        found.push((pid, command.replace('\0', " ")));
+    }
+    found
+}
+
 /// The daemon's, and of each node what its machine is and said.
 fn logs(home: &Path) -> Vec<PathBuf> {
     let mut found = vec![home.join("daemon.log")];
@@ -101,7 +116,7 @@ fn runs(home: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Whatever the chapter waits for is one of these, or ends with it.
 fn end_all(home: &Path) {
-    for (pid, _) in traces::processes_naming(&home.display().to_string()) {
+    for (pid, _) in all(home) {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
         // It may have ended meanwhile.
         let _ = kill_process(pid, Signal::KILL);
