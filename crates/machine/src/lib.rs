@@ -56,7 +56,7 @@ pub use capability::{Capability, Change, Rate};
 pub use console::{Console, ConsoleAccess};
 pub use error::{MachineError, StartFailure};
 pub use jail::jail_main;
-pub use machine::{Launcher, Machine, StopOutcome, Stopping, find, start};
+pub use machine::{Launcher, Machine, StopOutcome, Stopping, find, start, sweep};
 pub use overhead::Split;
 pub use probe::{Probe, probe};
 pub use shim::shim_main;

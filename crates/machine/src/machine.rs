@@ -19,7 +19,7 @@ use crate::shim::request::{Answer, Request, StartReport};
 use crate::spec::{MachineSpec, RunDir};
 use crate::state::{MachineState, Phase, Record};
 use crate::usage::Usage;
-use crate::{atomic, console, socket, usage, vmm};
+use crate::{atomic, console, lock, shim, socket, usage, vmm};
 
 /// How long a shim may take to build the jail and start the VMM.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -132,6 +132,19 @@ pub fn start(spec: &MachineSpec) -> Result<Machine, MachineError> {
 /// When `state.json` is there but cannot be read.
 pub fn find(run_dir: &Path) -> Result<Option<Machine>, MachineError> {
     Ok(read_state(run_dir)?.map(|_| Machine { run_dir: run_dir.to_owned() }))
+}
+
+/// Removes what a killed shim may have left of the machine of `run_dir`, which does not run: its processes, its control
+/// group, its limits. Nothing is done when it was never started.
+///
+/// # Errors
+/// [`MachineError::Start`] when a shim has it; when something cannot be removed.
+pub fn sweep(run_dir: &Path) -> Result<(), MachineError> {
+    let path = RunDir(run_dir).spec();
+    let spec = atomic::read_json::<MachineSpec>(&path).map_err(MachineError::io("read", &path))?;
+    let Some(spec) = spec else { return Ok(()) };
+    let _own = lock::take_run_dir(run_dir).map_err(|why| start_error(&spec, why))?;
+    shim::sweep(run_dir, &spec).map_err(MachineError::io("clear up after", run_dir))
 }
 
 fn read_record(run_dir: &Path) -> Result<Option<Record>, MachineError> {

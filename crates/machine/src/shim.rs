@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use crate::atomic;
 use crate::error::StartFailure;
 use crate::process::ProcessId;
-use crate::spec::RunDir;
+use crate::spec::{MachineSpec, RunDir};
 use crate::state::{Exit, Phase, Record};
 use request::StartReport;
 
@@ -57,6 +57,16 @@ fn detach(run_dir: &Path) -> std::io::Result<()> {
     rustix::process::setsid()?;
     Command::new("/proc/self/exe").arg("shim").arg(run_dir).env(DETACHED, "1").spawn()?;
     Ok(())
+}
+
+/// Removes what a killed shim may have left of the machine: its processes, its control group, its limits, its domain.
+/// The caller has the run directory to itself.
+pub(crate) fn sweep(run_dir: &Path, spec: &MachineSpec) -> std::io::Result<()> {
+    let ground = ground::Ground::of(run_dir, &spec.limits.cgroup)?;
+    // A killed predecessor's VMM dies with it, but not in no time.
+    ground.clear();
+    change::lift_network_limit(spec);
+    spec.vmm.vmm().undertaker().map_or(Ok(()), |undertaker| undertaker.end(spec))
 }
 
 fn own(run_dir: &Path) -> std::io::Result<()> {

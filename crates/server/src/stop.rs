@@ -128,7 +128,15 @@ pub async fn destroy(site: &Arc<Site>, task: &Arc<Task>) -> Result<(), Failure> 
     let mut kills = Vec::new();
     for name in names(&site.dir) {
         let (site, task) = (site.clone(), task.clone());
-        kills.push(tokio::spawn(async move { kill(&site, &name, &task).await }));
+        kills.push(tokio::spawn(async move {
+            kill(&site, &name, &task).await?;
+            let run = site.dir.node(&name).run();
+            let swept = blocking(move || gridgate_machine::sweep(&run)).await?;
+            swept.map_err(|e| {
+                caused(ErrorKind::Host, format!("something of {name}'s machine is left"), &e)
+                    .hint("`gridgate destroy` again goes on")
+            })
+        }));
     }
     for kill in kills {
         kill.await.map_err(|e| caused(ErrorKind::Internal, "a kill ended early", &e))??;

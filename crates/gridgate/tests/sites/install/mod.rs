@@ -47,7 +47,10 @@ fn a_node_installs_itself() {
     lab.chapter("both methods end in the same system, the machine killed in each stage", || {
         methods::same_system(&lab);
     });
-    lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
+    lab.chapter("destroy leaves nothing, of a machine whose shim was killed neither", || {
+        lab.kill_shim("one");
+        traces::none_after_destroy(&lab);
+    });
 }
 
 fn records(lab: &Lab, node: &str) -> Vec<Value> {
