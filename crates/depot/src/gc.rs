@@ -1,8 +1,8 @@
 //! What the depot holds and nobody needs any more.
 //!
 //! Needed are: the packages of every lock that is handed in, and those that are named; kernels, VMM trees
-//! and roots made of locked packages alone; the host's QEMU as the host has it now; images that are named; what lies on a path that is named; package
-//! indexes that a stored release file vouches for. What this build does not understand is kept.
+//! and roots made of locked packages alone; the host's QEMU as the host has it now; images that are named; what lies on a
+//! path that is named; package indexes that a stored release file vouches for. What this build does not understand is kept.
 
 use std::collections::BTreeSet;
 use std::fs;

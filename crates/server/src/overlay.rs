@@ -44,8 +44,10 @@ fn mounts_data(nodes: &[&CompiledNode], unit: &str) -> bool {
 /// What systemd reads before the agent runs, where all of these nodes' profiles agree: with it in the
 /// image the first boot is as lean as the later ones, and the agent has nothing to make systemd reread.
 fn common_files(nodes: &[&CompiledNode]) -> impl Iterator<Item = OverlayFile> {
-    let unit = |path: &str| path.strip_prefix("/etc/systemd/system/").map(str::to_owned);
-    let late = move |path: &str| unit(path).is_some_and(|unit| mounts_data(nodes, &unit));
+    let late = move |path: &str| {
+        let unit = path.strip_prefix("/etc/systemd/system/");
+        unit.is_some_and(|unit| mounts_data(nodes, unit))
+    };
     let early =
         move |path: &str| path == "/etc/fstab" || path.starts_with("/etc/systemd/") && !late(path);
     let (first, others) = first_and_others(nodes);
