@@ -13,7 +13,7 @@ nmae = "top-level key that means nothing"
 [site]
 name = "Dublin_Site"
 domain = "-dublin.test"
-mirror = "deb.debian.org"
+mirror = "mirror.example"
 time_zone = "Mars/Olympus Mons"
 vmm = "kvm"
 colour = "blue"

@@ -246,7 +246,7 @@ fn mirror(text: &str) -> Rule {
     let good = rest.is_some_and(|rest| {
         !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| b.is_ascii_graphic())
     });
-    if good { Ok(()) } else { Err("a mirror is an address such as http://deb.debian.org/debian") }
+    if good { Ok(()) } else { Err("a mirror is an address such as http://mirror.example/debian") }
 }
 
 fn time_zone(text: &str) -> Rule {
