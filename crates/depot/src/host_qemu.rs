@@ -19,7 +19,7 @@ use crate::extract::prepare_libraries;
 use crate::gc::entries;
 use crate::lock::PinnedPackage;
 use crate::progress::{Progress, Stage};
-use crate::qemu::{FIRMWARE, LIBRARIES, PROGRAM, loaded};
+use crate::qemu::{FIRMWARE, LIBRARIES, PROGRAM, loaded, take};
 use crate::stage::Timer;
 use crate::store::{ScratchIn, Store, remove_tree};
 use crate::{files, hash, seal};
@@ -31,6 +31,9 @@ const OLDEST: (u32, u32) = (7, 2);
 const PREFIX: &str = "qemu-host-";
 
 const NOTE: &str = "qemu.json";
+
+/// Where distributions keep libraries: Debian's two, Fedora's.
+const FOLDERS: [&str; 3] = [LIBRARIES[0], LIBRARIES[1], "usr/lib64"];
 
 /// Where distributions keep firmware: Debian's two, Fedora's.
 const FIRMWARE_FOLDERS: [&str; 3] =
@@ -136,10 +139,8 @@ pub(crate) fn kept(store: &Store, host: &Path) -> Option<Qemu> {
 
 /// Program, libraries and firmware, relative to `host`.
 fn wanted(host: &Path) -> Result<Vec<String>, DepotError> {
-    let folders = LIBRARIES.into_iter().chain(["usr/lib64"]);
-    let libraries = loaded(host, &folders.collect::<Vec<_>>());
-    let mut wanted: Vec<String> =
-        libraries.map_err(|e| unusable(e.to_string()))?.into_iter().collect();
+    let libraries = loaded(host, &FOLDERS).map_err(|e| unusable(e.to_string()))?;
+    let mut wanted: Vec<String> = libraries.into_iter().collect();
     let mut missing = Vec::new();
     for file in FIRMWARE {
         let name = file.rsplit('/').next().unwrap_or(file);
@@ -163,10 +164,8 @@ fn copy(host: &Path, wanted: &[String], root: &Path) -> Result<(String, Vec<Sour
     prepare_libraries(root)?;
     let (mut hashes, mut sources) = (BTreeMap::new(), Vec::new());
     for file in wanted {
-        let (from, to) = (host.join(file), root.join(file));
-        sources.push(Source::of(from.clone())?);
-        files::make_dir(to.parent().unwrap_or(root))?;
-        fs::copy(&from, &to).map_err(DepotError::io("copy", &from))?;
+        sources.push(Source::of(host.join(file))?);
+        let to = take(host, file, root)?;
         let (_, hash) = hash::of_file(&to).map_err(DepotError::io("read", &to))?;
         hashes.insert(file.as_str(), hash);
     }
@@ -180,8 +179,7 @@ fn version(root: &Path) -> Result<String, DepotError> {
     let bytes = fs::read(&program).map_err(DepotError::io("read", &program))?;
     let linker = elf::needed(&bytes).and_then(|needed| needed.linker);
     let linker = linker.ok_or_else(|| unusable("it is not linked dynamically"))?;
-    let folders = LIBRARIES.iter().chain(&["usr/lib64"]).map(|folder| root.join(folder));
-    let folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
+    let folders = FOLDERS.map(|folder| root.join(folder).display().to_string());
     let mut command = Command::new(root.join(linker.trim_start_matches('/')));
     command.args(["--library-path", &folders.join(":")]).arg(&program).arg("--version");
     let output = command.env_clear().current_dir("/").output();

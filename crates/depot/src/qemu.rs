@@ -117,15 +117,21 @@ fn make(
     let root = folder.join("root");
     prepare_libraries(&root)?;
     for file in loaded(&all, &LIBRARIES)?.iter().map(String::as_str).chain(FIRMWARE) {
-        let (from, to) = (all.join(file), root.join(file));
-        files::make_dir(to.parent().unwrap_or(&root))?;
-        fs::copy(&from, &to).map_err(DepotError::io("copy", &from))?;
+        take(&all, file, &root)?;
     }
     let pin = pins.iter().find(|pin| pin.name == PACKAGE);
     Ok(Note {
         version: pin.map(|pin| upstream(&pin.version)).unwrap_or_default(),
         packages: pins.to_vec(),
     })
+}
+
+/// Copies one file of `tree` to its place below `root`, which is given.
+pub(crate) fn take(tree: &Path, file: &str, root: &Path) -> Result<PathBuf, DepotError> {
+    let (from, to) = (tree.join(file), root.join(file));
+    files::make_dir(to.parent().unwrap_or(root))?;
+    fs::copy(&from, &to).map_err(DepotError::io("copy", &from))?;
+    Ok(to)
 }
 
 /// The program and everything that the dynamic linker loads for it, from these folders, relative to `tree`. Some

@@ -321,17 +321,11 @@ impl Machine {
         Ok(paused && self.state()?.is_running())
     }
 
-    /// Ends what of a lost machine does not end with its process.
+    /// Removes what is left of a lost machine.
     fn bury(&self) -> Result<(), MachineError> {
-        if !matches!(read_state(&self.run_dir)?, Some(MachineState::Lost { .. })) {
-            return Ok(());
-        }
-        let spec = self.spec()?;
-        match spec.vmm.vmm().undertaker() {
-            Some(undertaker) => {
-                undertaker.end(&spec).map_err(MachineError::io("end the machine of", &self.run_dir))
-            }
-            None => Ok(()),
+        match read_state(&self.run_dir)? {
+            Some(MachineState::Lost { .. }) => sweep(&self.run_dir),
+            _ => Ok(()),
         }
     }
 

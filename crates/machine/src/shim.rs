@@ -32,6 +32,7 @@ use crate::error::StartFailure;
 use crate::process::ProcessId;
 use crate::spec::{MachineSpec, RunDir};
 use crate::state::{Exit, Phase, Record};
+use ground::Ground;
 use request::StartReport;
 
 /// Set for the second of the two processes that a start makes.
@@ -59,11 +60,14 @@ fn detach(run_dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what a killed shim may have left of the machine: its processes, its control group, its limits, its domain.
-/// The caller has the run directory to itself.
+/// Removes what a killed shim may have left of the machine. The caller has the run directory to itself.
 pub(crate) fn sweep(run_dir: &Path, spec: &MachineSpec) -> std::io::Result<()> {
-    let ground = ground::Ground::of(run_dir, &spec.limits.cgroup)?;
-    // A killed predecessor's VMM dies with it, but not in no time.
+    clear_up(&Ground::of(run_dir, &spec.limits.cgroup)?, spec)
+}
+
+/// Its processes, its control group, its limits, its domain.
+fn clear_up(ground: &Ground, spec: &MachineSpec) -> std::io::Result<()> {
+    // A killed shim's VMM dies with it, but not in no time.
     ground.clear();
     change::lift_network_limit(spec);
     spec.vmm.vmm().undertaker().map_or(Ok(()), |undertaker| undertaker.end(spec))

@@ -15,7 +15,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::change;
 use super::feed::Feed;
 use super::ground::Ground;
 use super::note;
@@ -64,12 +63,7 @@ pub(super) fn launch(run_dir: &Path) -> Result<Live, StartFailure> {
         .map_err(|e| host("read the machine's spec")(e.into()))?;
     atomic::write_json(&RunDir(run_dir).spec(), &spec).map_err(host("write spec.json"))?;
     let ground = Ground::of(run_dir, &spec.limits.cgroup).map_err(host("find control groups"))?;
-    // A killed predecessor's VMM dies with it, but not in no time.
-    ground.clear();
-    change::lift_network_limit(&spec);
-    if let Some(undertaker) = spec.vmm.vmm().undertaker() {
-        undertaker.end(&spec).map_err(host("end what is left of an earlier start"))?;
-    }
+    super::clear_up(&ground, &spec).map_err(host("end what is left of an earlier start"))?;
     let disks = spec.disks.iter().map(|disk| take_disk(disk, &spec)).collect::<Result<_, _>>()?;
     let mut site = Site { spec, ground, disks };
     match site.raise(run_dir) {
