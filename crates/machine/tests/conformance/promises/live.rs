@@ -95,7 +95,7 @@ pub fn slows_a_disk_down<B: Backend>() {
     let error = machine.limit_disk(7, SLOW).unwrap_err();
     assert!(matches!(error, MachineError::Shim { .. }), "there is no such disk: {error}");
     // As good as off: with it the next read would take longer than a test waits.
-    let off = Rate { bytes_per_second: Some(16 << 10), operations_per_second: None };
+    let off = Rate { bytes_per_second: Some(4 << 10), operations_per_second: None };
     machine.limit_disk(0, off).unwrap();
     machine.limit_disk(0, Rate::default()).unwrap();
     assert!(read(&mut screen) < PATIENCE);
