@@ -31,14 +31,19 @@ pub fn cloud_kernel() -> &'static Path {
     })
 }
 
-/// Where the Xen lab keeps a kernel, an initramfs and busybox; set only there.
-pub fn xen_guest() -> Option<PathBuf> {
-    std::env::var_os("GRIDGATE_XEN_GUEST").map(PathBuf::from)
+/// Where a lab (`cargo xtask xen-lab`, `kvm-lab`) keeps a kernel, an initramfs, busybox, and QEMU for KVM; set only there.
+pub fn lab_guest() -> Option<PathBuf> {
+    std::env::var_os("GRIDGATE_LAB_GUEST").map(PathBuf::from)
+}
+
+/// A file for the lab's guests.
+pub fn of_lab_guest(file: &str) -> PathBuf {
+    lab_guest().expect("a lab's guest: GRIDGATE_LAB_GUEST").join(file)
 }
 
 /// A busybox that needs no library.
 pub fn busybox() -> PathBuf {
-    xen_guest().unwrap_or_else(|| tree().join("usr/bin")).join("busybox")
+    lab_guest().unwrap_or_else(|| tree().join("usr/bin")).join("busybox")
 }
 
 /// The tree of this name, made of the packages that `fetch` puts into `debs` of its folder.

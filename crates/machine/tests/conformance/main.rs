@@ -11,26 +11,46 @@ mod qemu;
 mod uml;
 mod xen;
 
-/// Instantiates every promise for one backend.
-macro_rules! conformance {
-    ($name:ident, $backend:ty, $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?) => {
-        mod $name {
-            $($(
-                #[test]
-                fn $promise() {
-                    crate::promises::$group::$promise::<$backend>();
-                }
-            )*)*
+/// One promise of one backend, as a test.
+macro_rules! promise {
+    ([$($attribute:tt)*], $backend:ty, $group:ident, $promise:ident) => {
+        #[test]
+        $($attribute)*
+        fn $promise() {
+            crate::promises::$group::$promise::<$backend>();
         }
+    };
+}
+
+/// Promises of one backend, with attributes.
+macro_rules! promises {
+    ($name:ident, $backend:ty, $attributes:tt, $($group:ident: [$($promise:ident),*]),*) => {
+        mod $name {
+            $($(promise!($attributes, $backend, $group, $promise);)*)*
+        }
+    };
+}
+
+/// Instantiates promises for one backend; with `ignore = "why"` they run only when they are asked for.
+macro_rules! conformance {
+    (
+        $name:ident, $backend:ty, ignore = $why:literal,
+        $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?
+    ) => {
+        promises!($name, $backend, [#[ignore = $why]], $($group: [$($promise),*]),*);
+    };
+    ($name:ident, $backend:ty, $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?) => {
+        promises!($name, $backend, [], $($group: [$($promise),*]),*);
     };
 }
 
 /// The list of promises, once for all backends.
 macro_rules! backend {
-    ($name:ident, $backend:ty) => {
+    ($name:ident, $backend:ty $(, ignore = $why:literal)?) => {
         conformance!(
             $name,
             $backend,
+            $(ignore = $why,)?
             life: [
                 launches_and_boots,
                 stops_gracefully,
@@ -88,24 +108,10 @@ macro_rules! backend {
 backend!(uml_seccomp, crate::uml::Seccomp);
 backend!(uml_ptrace, crate::uml::Ptrace);
 
-/// Instantiates what a hypervisor's guests keep, for the lab only.
-macro_rules! in_the_xen_lab {
-    ($name:ident, $backend:ty, $($group:ident: [$($promise:ident),* $(,)?]),* $(,)?) => {
-        mod $name {
-            $($(
-                #[test]
-                #[ignore = "needs Xen: cargo xtask xen-lab test"]
-                fn $promise() {
-                    crate::promises::$group::$promise::<$backend>();
-                }
-            )*)*
-        }
-    };
-}
-
-in_the_xen_lab!(
+conformance!(
     xen_pv,
     crate::xen::Pv,
+    ignore = "needs Xen: cargo xtask xen-lab test",
     life: [
         launches_and_boots,
         stops_gracefully,
@@ -150,9 +156,10 @@ in_the_xen_lab!(
     ],
 );
 
-in_the_xen_lab!(
+conformance!(
     xen_pvh,
     crate::xen::Pvh,
+    ignore = "needs Xen: cargo xtask xen-lab test",
     life: [stops_gracefully, a_guest_may_reboot_itself],
     failure: [a_panic_is_told_with_its_words],
     domain: [joins_the_sites_bridge_under_its_name, boots_the_kernel_on_its_disk],
@@ -160,13 +167,28 @@ in_the_xen_lab!(
 
 backend!(qemu_tcg, crate::qemu::Microvm);
 
-// The PC: what depends on its buses, its firmware, its keyboard and its clock.
-conformance!(
-    qemu_tcg_q35,
-    crate::qemu::Q35,
-    life: [launches_and_boots, stops_gracefully, a_guest_may_reboot_itself, a_probe_boots_a_kernel],
-    failure: [a_panic_is_told_with_its_words],
-    console: [speaks_and_listens],
-    isolation: [keeps_its_limits, stays_small],
-    network: [sees_its_network_card],
-);
+backend!(kvm_microvm, crate::qemu::KvmMicrovm, ignore = "needs KVM: cargo xtask kvm-lab test");
+
+/// The PC: what depends on its buses, its firmware, its keyboard and its clock.
+macro_rules! pc {
+    ($name:ident, $backend:ty $(, ignore = $why:literal)?) => {
+        conformance!(
+            $name,
+            $backend,
+            $(ignore = $why,)?
+            life: [
+                launches_and_boots,
+                stops_gracefully,
+                a_guest_may_reboot_itself,
+                a_probe_boots_a_kernel,
+            ],
+            failure: [a_panic_is_told_with_its_words],
+            console: [speaks_and_listens],
+            isolation: [keeps_its_limits, stays_small],
+            network: [sees_its_network_card],
+        );
+    };
+}
+
+pc!(qemu_tcg_q35, crate::qemu::Q35);
+pc!(kvm_q35, crate::qemu::KvmQ35, ignore = "needs KVM: cargo xtask kvm-lab test");

@@ -1,4 +1,5 @@
-//! QEMU's emulation under test, out of the depot, with Debian's cloud kernel.
+//! QEMU under test, out of the depot, with Debian's cloud kernel: its emulation here, KVM inside the lab,
+//! `cargo xtask kvm-lab test`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -88,5 +89,47 @@ impl Backend for Q35 {
     }
     fn bad_kernel() -> VmmSpec {
         qemu(QemuMachine::Q35, &no_kernel())
+    }
+}
+
+/// QEMU and the kernel that the lab brought along.
+fn on_kvm(machine: QemuMachine, kernel: &str) -> VmmSpec {
+    VmmSpec::Qemu {
+        root: archive::of_lab_guest("qemu"),
+        program: "usr/bin/qemu-system-x86_64".into(),
+        kernel: archive::of_lab_guest(kernel),
+        initramfs: Some(archive::of_lab_guest("initramfs")),
+        accelerator: Accelerator::Kvm,
+        machine,
+    }
+}
+
+/// The computer without PCI, on the host's processor.
+pub struct KvmMicrovm;
+
+impl Backend for KvmMicrovm {
+    const MEMORY: u64 = 128 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = false;
+
+    fn vmm() -> VmmSpec {
+        on_kvm(QemuMachine::Microvm, "vmlinuz")
+    }
+    fn bad_kernel() -> VmmSpec {
+        on_kvm(QemuMachine::Microvm, "initramfs")
+    }
+}
+
+/// The PC, on the host's processor.
+pub struct KvmQ35;
+
+impl Backend for KvmQ35 {
+    const MEMORY: u64 = 128 << 20;
+    const PROCESSES_ARE_THE_HOSTS: bool = false;
+
+    fn vmm() -> VmmSpec {
+        on_kvm(QemuMachine::Q35, "vmlinuz")
+    }
+    fn bad_kernel() -> VmmSpec {
+        on_kvm(QemuMachine::Q35, "initramfs")
     }
 }

@@ -3,20 +3,16 @@
 
 use gridgate_machine::{VmmSpec, XenBoot, XenGuest, XenTuning};
 
-use crate::archive;
+use crate::archive::of_lab_guest;
 use crate::lab::Backend;
 
 /// The bridge in a test's network.
 pub const BRIDGE: &str = "site";
 
-fn guest(file: &str) -> std::path::PathBuf {
-    archive::xen_guest().expect("the Xen lab's guest: GRIDGATE_XEN_GUEST").join(file)
-}
-
 fn domain(kernel: &str, guest_type: XenGuest) -> VmmSpec {
     VmmSpec::Xen {
-        kernel: guest(kernel),
-        initramfs: Some(guest("initramfs")),
+        kernel: of_lab_guest(kernel),
+        initramfs: Some(of_lab_guest("initramfs")),
         bridge: BRIDGE.into(),
         guest: guest_type,
         boot: XenBoot::Direct,

@@ -78,7 +78,7 @@ pub fn a_domain_of_that_name_that_is_not_ours_is_left_alone<B: Backend>() {
     let machine = lab.up::<B>("a");
     let name = LiveDomain::of(&lab.spec::<B>("a")).unwrap().state().unwrap().name;
     machine.kill().unwrap();
-    let guest = crate::archive::xen_guest().unwrap();
+    let guest = crate::archive::lab_guest().unwrap();
     let (kernel, initramfs) = (guest.join("vmlinuz"), guest.join("initramfs"));
     let file = lab.path().join("foreign.cfg");
     let text = format!(

@@ -1,6 +1,6 @@
 //! What the lab is made of, through the depot: signatures and hashes are checked as for a
 //! site. Packages are pinned in the cache, so that a second run needs no network and is
-//! the same; delete `target/xen-lab/pins.json` to take what the archive has now.
+//! the same; delete `target/lab/pins.json` to take what the archive has now.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,33 +13,33 @@ use gridgate_depot::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Debian release of everything in the lab, QEMU included.
+/// Debian release of everything in the lab.
 const SUITE: &str = "trixie";
 
-/// The privileged domain: Xen's toolstack, and what the tests call.
+/// The host's system: Xen's toolstack, and what the tests call.
 const PACKAGES: [&str; 7] =
     ["xen-utils-4.20", "xen-utils-common", "xenstore-utils", "iproute2", "busybox", "udev", "kmod"];
 
 /// The role's name in the lock.
-const ROLE: &str = "xen-lab";
+const ROLE: &str = "lab";
 
 /// The lab's parts, all below the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
-    /// The privileged domain's root, raw ext4.
+    /// The root of Xen's privileged domain, or of KVM's host; raw ext4.
     pub(crate) image: PathBuf,
     /// Xen, packed with gzip.
     pub(crate) xen: PathBuf,
-    /// The privileged domain's kernel.
+    /// Its kernel.
     pub(crate) kernel: PathBuf,
     /// Its modules, `kernel/…` below.
     pub(crate) modules: PathBuf,
-    /// A kernel for guest domains and its modules.
+    /// A kernel for guests and its modules.
     pub(crate) guest_kernel: PathBuf,
     pub(crate) guest_modules: PathBuf,
     /// A busybox that needs no library.
     pub(crate) busybox: PathBuf,
-    /// A tree with QEMU, its libraries and firmware.
+    /// The depot's QEMU: a tree with the program, its libraries and firmware.
     pub(crate) qemu: PathBuf,
 }
 
@@ -48,7 +48,6 @@ struct Pins {
     lock: String,
     boot: Vec<PinnedPackage>,
     guest: Vec<PinnedPackage>,
-    qemu: Vec<PinnedPackage>,
 }
 
 /// Finds or makes them; one lab after the other.
@@ -66,7 +65,6 @@ pub(crate) fn get() -> Result<Parts> {
     };
     let boot = depot.loose(&mirrors, &boot_request(&old.boot), &Told)?;
     let guest = depot.loose(&mirrors, &guest_request(&old.guest), &Told)?;
-    let qemu = depot.loose(&mirrors, &qemu_request(&old.qemu), &Told)?;
     let lock = match old.lock.as_str() {
         "" => None,
         text => Some(Lock::parse(text)?),
@@ -77,14 +75,11 @@ pub(crate) fn get() -> Result<Parts> {
         overlay: Overlay::default(),
         modules: None,
     };
-    let built = depot.role_images(&mirrors, &[role], lock.as_ref(), &Told)?;
+    let qemu = depot.qemu(&mirrors, lock.as_ref(), &Told)?;
+    let mut built = depot.role_images(&mirrors, &[role], lock.as_ref(), &Told)?;
+    built.lock.set_qemu(&qemu.packages);
     let image = built.images.first().context("the depot made no image")?.path.clone();
-    let new = Pins {
-        lock: built.lock.to_text(),
-        boot: boot.packages,
-        guest: guest.packages,
-        qemu: qemu.packages,
-    };
+    let new = Pins { lock: built.lock.to_text(), boot: boot.packages, guest: guest.packages };
     let text = serde_json::to_vec_pretty(&new)?;
     let fresh = cache.join(format!("pins.json.{}", std::process::id()));
     fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &note))?;
@@ -122,7 +117,7 @@ fn boot_request(pins: &[PinnedPackage]) -> LooseRequest<'_> {
     }
 }
 
-/// The kernel for guest domains.
+/// The kernel for guests.
 fn guest_request(pins: &[PinnedPackage]) -> LooseRequest<'_> {
     LooseRequest {
         name: "guest",
@@ -130,25 +125,6 @@ fn guest_request(pins: &[PinnedPackage]) -> LooseRequest<'_> {
         packages: &["linux-image-cloud-amd64"],
         takes: |name| name.starts_with("linux-image-6"),
         keeps: |path| path.starts_with("boot") || path.starts_with("usr/lib/modules"),
-        recipe: "1",
-        pins,
-    }
-}
-
-/// QEMU, with all that it may load.
-fn qemu_request(pins: &[PinnedPackage]) -> LooseRequest<'_> {
-    LooseRequest {
-        name: "qemu",
-        suite: SUITE,
-        packages: &["qemu-system-x86", "seabios"],
-        takes: |_| true,
-        keeps: |path| {
-            path == Path::new("usr/bin/qemu-system-x86_64")
-                || path.starts_with("usr/lib/x86_64-linux-gnu")
-                || path.starts_with("usr/lib64")
-                || path.starts_with("usr/share/qemu")
-                || path.starts_with("usr/share/seabios")
-        },
         recipe: "1",
         pins,
     }

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# First process of the privileged domain: modules, root, then lab/init in it.
+# First process of the nested computer's system: modules, root, then lab/init in it.
 b=/bin/busybox
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys

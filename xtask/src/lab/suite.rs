@@ -18,17 +18,17 @@ pub(crate) fn run(lab: Lab, arguments: &[OsString]) -> Result<i32> {
         .context("cargo built no conformance suite")?;
     let parts = parts::get()?;
     let mut files = programs.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
-    files.extend(guest::entries(&parts)?);
+    files.extend(guest::entries(lab.hypervisor, &parts)?);
     let test = payload::Entry::same(test)?.to;
     let mut command = vec![test.into_os_string(), "--include-ignored".into()];
     if arguments.iter().all(|argument| argument.as_encoded_bytes().starts_with(b"-")) {
-        command.push("xen_".into());
+        command.push(lab.hypervisor.promises().into());
     }
     // As many as the nested computer has memory and processors for.
     command.push("--test-threads=2".into());
     command.extend(arguments.iter().cloned());
     let script =
-        format!("export GRIDGATE_XEN_GUEST={}\n{}", guest::FOLDER, payload::script(&command)?);
+        format!("export GRIDGATE_LAB_GUEST={}\n{}", guest::FOLDER, payload::script(&command)?);
     let payload = payload::write(&files, &script)?;
     boot::run(&parts, lab, payload.into(), boot::Mode::Command)
 }

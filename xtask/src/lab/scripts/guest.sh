@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# A guest domain's first process: drivers, then the partition that root=PARTLABEL= names.
+# A guest's first process: drivers, then the partition that root=PARTLABEL= names.
 b=/bin/busybox
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys

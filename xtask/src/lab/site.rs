@@ -23,7 +23,7 @@ const PROGRAM: &str = "/usr/local/bin/gridgate";
 /// Room on the disk for the nodes' own disks, bytes; it takes what is used.
 const ROOM: u64 = 16 << 30;
 
-/// Fills a depot for the site, whose nodes are on Xen there (or on one of `vmms`) when their profile leaves it open; then
+/// Fills a depot for the site, whose nodes are on the lab's VMM (or on one of `vmms`) when their profile leaves it open; then
 /// runs `command` in the lab, without one `gridgate up`. Its exit code.
 pub(crate) fn run(lab: Lab, profile: &Path, vmms: &[String], command: &[OsString]) -> Result<i32> {
     let profile =
@@ -31,7 +31,7 @@ pub(crate) fn run(lab: Lab, profile: &Path, vmms: &[String], command: &[OsString
     let program = built()?;
     let home = super::cache()?.join("home");
     let gridgate = |words: &[&str]| gridgate(&program, &home, words);
-    let vmms = ["xen"].into_iter().chain(vmms.iter().map(String::as_str));
+    let vmms = [lab.hypervisor.vmm()].into_iter().chain(vmms.iter().map(String::as_str));
     let fill = ["depot", "fill", utf8(&profile)?].into_iter();
     gridgate(&fill.chain(vmms.flat_map(|vmm| ["--vmm", vmm])).collect::<Vec<_>>())?;
     gridgate(&["daemon", "stop"])?;

@@ -14,31 +14,46 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use super::Lab;
 use super::initramfs::Archive;
 use super::modules::load_order;
 use super::parts::Parts;
+use super::{Hypervisor, Lab};
 
-/// What the privileged domain's initramfs loads before it looks for its root.
-const MODULES: [&str; 16] = [
+/// What the initramfs loads before it looks for its root: disks and file systems, the site's network, limits on it.
+const MODULES: [&str; 10] = [
     "crc32c_generic",
     "virtio_blk",
     "ext4",
-    "xen_privcmd",
-    "xenfs",
-    "xen_evtchn",
-    "xen_gntdev",
     "loop",
-    "xen_blkback",
-    "xen_netback",
     "bridge",
-    // Limits on the network.
     "nf_tables",
     "nft_limit",
     "tun",
     "sch_ingress",
     "cls_bpf",
 ];
+
+/// What it loads for guests.
+fn modules(hypervisor: Hypervisor) -> &'static [&'static str] {
+    match hypervisor {
+        Hypervisor::Xen => {
+            &["xen_privcmd", "xenfs", "xen_evtchn", "xen_gntdev", "xen_blkback", "xen_netback"]
+        }
+        Hypervisor::Kvm => &["kvm_amd"],
+    }
+}
+
+/// The emulated processor, which has AMD's virtualisation.
+fn processor(lab: Lab) -> String {
+    match lab.hypervisor {
+        Hypervisor::Xen if !lab.xsave => format!("{XENS_CPU},-xsave"),
+        Hypervisor::Xen => XENS_CPU.to_owned(),
+        Hypervisor::Kvm => KVMS_CPU.to_owned(),
+    }
+}
+
+/// Without AVX and SHA instructions: see [`XENS_CPU`].
+const KVMS_CPU: &str = "max,-avx,-avx2,-f16c,-fma,-sha-ni";
 
 /// Without supervisor-mode access prevention: Xen's PV entry paths die of QEMU's (a page
 /// fault on IRET in ring 3). Without RDTSCP: QEMU reports its interception as one of
@@ -47,11 +62,17 @@ const MODULES: [&str; 16] = [
 /// xl and the tests alike; without it that was not seen again. Without SHA instructions: QEMU does not
 /// look at CR0.TS for them, so that one can run on registers that are another domain's for the time being.
 /// [`XEN`] keeps Xen from leaving registers behind like that.
-const CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma,-sha-ni";
+const XENS_CPU: &str = "max,-smap,-rdtscp,-avx,-avx2,-f16c,-fma,-sha-ni";
 
-/// Xen's own arguments: see [`CPU`].
+/// Xen's own arguments: see [`XENS_CPU`].
 const XEN: &str =
     "console=com1 com1=115200,8n1 spec-ctrl=eager-fpu dom0_max_vcpus=1 dom0_vcpus_pin";
+
+/// The privileged domain's memory where none is given, MiB.
+const DOMAIN_MEMORY: u32 = 448;
+
+/// The kernel's own arguments, but for its console.
+const KERNEL: &str = "quiet cryptomgr.notests";
 
 /// Lines of the consoles that are shown when the lab does not come up.
 const TAIL: usize = 25;
@@ -83,7 +104,7 @@ impl From<File> for Freight {
 /// Tells people, on standard error.
 pub(crate) fn say(line: &str) {
     // With nowhere to write there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "xen-lab: {line}");
+    let _ = writeln!(std::io::stderr(), "lab: {line}");
 }
 
 /// Boots, runs the payload's command, gives its exit code.
@@ -97,9 +118,11 @@ pub(crate) fn run(parts: &Parts, lab: Lab, freight: Freight, mode: Mode) -> Resu
         ("payload", OwnedFd::from(freight.payload)),
         ("console", console.try_clone()?.into()),
         ("status", status.try_clone()?.into()),
-        ("xen", xen(parts, nameless("Xen's file")?)?.into()),
-        ("initramfs", initramfs(parts, mode, nameless("the initramfs")?)?.into()),
+        ("initramfs", initramfs(parts, lab, mode, nameless("the initramfs")?)?.into()),
     ];
+    if lab.hypervisor == Hypervisor::Xen {
+        inherited.push(("xen", xen(parts, nameless("Xen's file")?)?.into()));
+    }
     inherited.extend(freight.disk.map(|disk| ("disk", disk.into())));
     for (_, fd) in &inherited {
         fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot hand a file to QEMU")?;
@@ -109,7 +132,7 @@ pub(crate) fn run(parts: &Parts, lab: Lab, freight: Freight, mode: Mode) -> Resu
     let input = if mode == Mode::Terminal { Stdio::inherit() } else { Stdio::piped() };
     // The first of two processes of this very program: see `qemu_main`.
     let mut qemu = Command::new("/proc/self/exe")
-        .arg("xen-lab-qemu")
+        .arg("lab-qemu")
         .args(command_line(parts, lab, &numbers))
         .stdin(input)
         .spawn()
@@ -130,7 +153,7 @@ pub(crate) fn run(parts: &Parts, lab: Lab, freight: Freight, mode: Mode) -> Resu
     }
 }
 
-/// Hidden command `xen-lab-qemu PROGRAM ARGUMENT…`: becomes the program, and dies with
+/// Hidden command `lab-qemu PROGRAM ARGUMENT…`: becomes the program, and dies with
 /// whoever started this.
 pub(crate) fn qemu_main(arguments: &[OsString]) -> Result<i32> {
     let parent = rustix::process::getppid();
@@ -153,9 +176,9 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
     let mut line = format!(
         "{tree}/usr/lib64/ld-linux-x86-64.so.2 --library-path {tree}/usr/lib/x86_64-linux-gnu \
          {tree}/usr/bin/qemu-system-x86_64 -L {tree}/usr/share/qemu -L {tree}/usr/share/seabios \
-         -M q35 -accel tcg,thread=multi,tb-size=256 -cpu {CPU}{xsave} -smp {cpus} -m {memory} \
+         -M q35 -accel tcg,thread=multi,tb-size=256 -cpu {cpu} -smp {cpus} -m {memory} \
          -display none -nodefaults -no-reboot -no-user-config",
-        xsave = if lab.xsave { "" } else { ",-xsave" },
+        cpu = processor(lab),
         cpus = lab.cpus,
         memory = lab.memory,
     );
@@ -166,7 +189,7 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
          -chardev file,id=status,path={} -device virtserialport,chardev=status,name=status \
          -drive file={},format=raw,if=none,id=root,snapshot=on -device virtio-blk-pci,drive=root \
          -drive file={},format=raw,if=none,id=payload,readonly=on \
-         -device virtio-blk-pci,drive=payload {} -kernel {} -append",
+         -device virtio-blk-pci,drive=payload {}",
         path("console"),
         path("status"),
         parts.image.display(),
@@ -174,16 +197,21 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
         found("disk").map_or_else(String::new, |disk| format!(
             "-drive file={disk},format=raw,if=none,id=disk,cache=unsafe -device virtio-blk-pci,drive=disk"
         )),
-        path("xen"),
     );
     let mut words: Vec<String> = line.split_whitespace().map(String::from).collect();
-    words.push(format!("{XEN} dom0_mem={0}M,max:{0}M", lab.domain_memory));
-    words.push("-initrd".into());
-    words.push(format!(
-        "{} console=hvc0 quiet cryptomgr.notests,{}",
-        parts.kernel.display(),
-        path("initramfs")
-    ));
+    let (kernel, initramfs) = (parts.kernel.display(), path("initramfs"));
+    let [kernel, arguments, initramfs] = match lab.hypervisor {
+        // Xen's boot protocol: the kernel is its first module.
+        Hypervisor::Xen => {
+            let memory = lab.domain_memory.unwrap_or(DOMAIN_MEMORY);
+            let arguments = format!("{XEN} dom0_mem={memory}M,max:{memory}M");
+            [path("xen"), arguments, format!("{kernel} console=hvc0 {KERNEL},{initramfs}")]
+        }
+        Hypervisor::Kvm => [kernel.to_string(), format!("console=ttyS0 {KERNEL}"), initramfs],
+    };
+    for (option, value) in [("-kernel", kernel), ("-append", arguments), ("-initrd", initramfs)] {
+        words.extend([option.to_owned(), value]);
+    }
     words
 }
 
@@ -195,20 +223,30 @@ fn xen(parts: &Parts, mut to: File) -> Result<File> {
     Ok(to)
 }
 
-fn initramfs(parts: &Parts, mode: Mode, mut to: File) -> Result<File> {
+fn initramfs(parts: &Parts, lab: Lab, mode: Mode, mut to: File) -> Result<File> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "root", "lab"] {
         archive.folder(folder);
     }
-    archive.program("init", include_bytes!("lab/start.sh"));
-    archive.program("lab/init", include_bytes!("lab/init.sh"));
+    archive.program("init", include_bytes!("scripts/start.sh"));
+    archive.program("lab/init", include_bytes!("scripts/init.sh"));
+    archive.file("lab/hypervisor", hypervisor(lab.hypervisor));
     archive.program("bin/busybox", &read(&parts.busybox)?);
-    archive.modules(&load_order(&parts.modules, &MODULES)?);
+    let modules = [&MODULES, modules(lab.hypervisor)].concat();
+    archive.modules(&load_order(&parts.modules, &modules)?);
     if mode == Mode::Terminal {
         archive.file("lab/terminal", &[]);
     }
     to.write_all(&archive.finish())?;
     Ok(to)
+}
+
+/// What `lab/init` does for its hypervisor.
+fn hypervisor(hypervisor: Hypervisor) -> &'static [u8] {
+    match hypervisor {
+        Hypervisor::Xen => include_bytes!("scripts/xen.sh"),
+        Hypervisor::Kvm => include_bytes!("scripts/kvm.sh"),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 /// Where the command's script is in the lab.
 const SCRIPT: &str = "lab/command";
 
-/// A file for the lab.
+/// A file for the lab, or a folder with all that is in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// On the host.
@@ -47,11 +47,14 @@ pub(crate) fn write(entries: &[Entry], script: &str) -> Result<File> {
     let file = tempfile::tempfile_in(super::cache()?).context("cannot make the lab's payload")?;
     let mut archive = tar::Builder::new(std::io::BufWriter::with_capacity(1 << 20, file));
     archive.mode(tar::HeaderMode::Deterministic);
+    archive.follow_symlinks(false);
     for entry in entries {
         let name = entry.to.strip_prefix("/").unwrap_or(&entry.to);
-        archive
-            .append_path_with_name(&entry.from, name)
-            .with_context(|| format!("cannot carry {}", entry.from.display()))?;
+        let added = match entry.from.is_dir() {
+            true => archive.append_dir_all(name, &entry.from),
+            false => archive.append_path_with_name(&entry.from, name),
+        };
+        added.with_context(|| format!("cannot carry {}", entry.from.display()))?;
     }
     let mut header = tar::Header::new_gnu();
     header.set_size(script.len() as u64);

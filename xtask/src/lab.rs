@@ -1,10 +1,11 @@
-//! A real Xen on any computer: a nested one in QEMU's emulation, with Debian's Xen and a
-//! privileged Debian domain, in which a command of ours runs. Nothing is installed on
-//! the host, nothing stays but the cache below `target/xen-lab`.
+//! A real hypervisor on any computer: a nested one in QEMU's emulation, with Debian's Xen and a
+//! privileged Debian domain, or with KVM on the emulated processor's own virtualisation (SVM),
+//! in which a command of ours runs. Nothing is installed on the host, nothing stays but the
+//! cache below `target/lab`.
 //!
 //! ```text
 //! parts ─depot▶ root image, Xen, kernel, QEMU ─┐
-//! initramfs ── modules in order, lab/*.sh ─────┼─▶ boot ─▶ QEMU ── output port ──▶ standard output
+//! initramfs ── modules in order, scripts ──────┼─▶ boot ─▶ QEMU ── output port ──▶ standard output
 //! payload ─── files at their host's paths ─────┘            └───── status port ──▶ exit code
 //! ```
 //! | module | what |
@@ -30,14 +31,47 @@ mod suite;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, Result, bail};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use boot::qemu_main;
 
-/// A nested computer with a real Xen, for developing and testing.
+/// What runs the guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hypervisor {
+    #[default]
+    Xen,
+    Kvm,
+}
+
+impl Hypervisor {
+    /// How its lab is called.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Xen => "cargo xtask xen-lab",
+            Self::Kvm => "cargo xtask kvm-lab",
+        }
+    }
+
+    /// How names of its promises begin.
+    fn promises(self) -> &'static str {
+        match self {
+            Self::Xen => "xen_",
+            Self::Kvm => "kvm_",
+        }
+    }
+
+    /// The profile's word for a node that it runs.
+    fn vmm(self) -> &'static str {
+        match self {
+            Self::Xen => "xen",
+            Self::Kvm => "qemu",
+        }
+    }
+}
+
+/// A nested computer with a real hypervisor, for developing and testing.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask xen-lab", bin_name = "cargo xtask xen-lab")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -45,23 +79,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Runs a command in the privileged domain; its output and exit code are those of this command
-    #[command(after_help = "Example: cargo xtask xen-lab run -- xl info")]
+    /// Runs a command in it, with Xen in the privileged domain; its output and exit code are those of this command
+    #[command(
+        after_help = "Examples: cargo xtask xen-lab run -- xl info\n          cargo xtask kvm-lab run -- ls -l /dev/kvm"
+    )]
     Run {
         #[command(flatten)]
         lab: Lab,
         /// Files that are carried into the lab, at the same absolute path
         #[arg(long = "with", value_name = "FILE")]
         with: Vec<PathBuf>,
-        /// Also carries a kernel and an initramfs for guest domains, to /lab/guest
+        /// Also carries a kernel and an initramfs for guests (and QEMU, for KVM), to /lab/guest
         #[arg(long)]
         guest: bool,
         /// The command and its arguments
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Runs the machine crate's conformance suite on Xen
-    #[command(after_help = "Example: cargo xtask xen-lab test -- xen_pv::kills")]
+    /// Runs the machine crate's conformance suite there
+    #[command(
+        after_help = "Examples: cargo xtask xen-lab test -- xen_pv::kills\n          cargo xtask kvm-lab test -- kvm_microvm::kills"
+    )]
     Test {
         #[command(flatten)]
         lab: Lab,
@@ -85,7 +123,7 @@ enum Task {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Opens a shell in the privileged domain, on this terminal
+    /// Opens a shell in it, on this terminal
     #[command(after_help = "`exit` ends the shell and the lab.")]
     Shell {
         #[command(flatten)]
@@ -93,44 +131,61 @@ enum Task {
         /// Files that are carried into the lab, at the same absolute path
         #[arg(long = "with", value_name = "FILE")]
         with: Vec<PathBuf>,
-        /// Also carries a kernel and an initramfs for guest domains, to /lab/guest
+        /// Also carries a kernel and an initramfs for guests (and QEMU, for KVM), to /lab/guest
         #[arg(long)]
         guest: bool,
     },
 }
 
-/// The nested computer's size.
+/// The nested computer.
 #[derive(Clone, Copy, Debug, Args)]
-struct Lab {
+pub(crate) struct Lab {
+    #[arg(skip)]
+    hypervisor: Hypervisor,
     /// Memory of the nested computer, MiB
     #[arg(long, default_value_t = 1024)]
     memory: u32,
-    /// Memory of the privileged domain, MiB; guests get the rest
-    #[arg(long, default_value_t = 448)]
-    domain_memory: u32,
-    /// Processors of the nested computer; the privileged domain has one of them
+    /// Memory of Xen's privileged domain, MiB; guests get the rest [default: 448]
+    #[arg(long)]
+    domain_memory: Option<u32>,
+    /// Processors of the nested computer; Xen's privileged domain has one of them
     #[arg(long, default_value_t = 2)]
     cpus: u32,
-    /// Give it XSAVE: User-Mode Linux needs it there
+    /// Give it XSAVE: User-Mode Linux needs it there (KVM's has it always)
     #[arg(long)]
     xsave: bool,
 }
 
-/// `cargo xtask xen-lab …`; the exit code.
-pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
-    let words = std::iter::once(OsString::from("xen-lab")).chain(arguments.iter().cloned());
-    match Cli::parse_from(words).task {
+impl Lab {
+    fn of(self, hypervisor: Hypervisor) -> Result<Self> {
+        if hypervisor == Hypervisor::Kvm && self.domain_memory.is_some() {
+            bail!("--domain-memory: a computer with KVM has no privileged domain");
+        }
+        Ok(Self { hypervisor, ..self })
+    }
+}
+
+/// `cargo xtask xen-lab …`, `cargo xtask kvm-lab …`; the exit code.
+pub(crate) fn main(hypervisor: Hypervisor, arguments: &[OsString]) -> Result<i32> {
+    let name = hypervisor.command();
+    let words = std::iter::once(OsString::from(name)).chain(arguments.iter().cloned());
+    let found = Cli::command().name(name).bin_name(name).get_matches_from(words);
+    match Cli::from_arg_matches(&found).unwrap_or_else(|error| error.exit()).task {
         Task::Run { lab, with, guest, command } => {
+            let lab = lab.of(hypervisor)?;
             let parts = parts::get()?;
-            let files = files(&parts, &with, guest)?;
+            let files = files(lab, &parts, &with, guest)?;
             let payload = payload::write(&files, &payload::script(&command)?)?;
             boot::run(&parts, lab, payload.into(), boot::Mode::Command)
         }
-        Task::Test { lab, arguments } => suite::run(lab, &arguments),
-        Task::Site { lab, vmms, profile, command } => site::run(lab, &profile, &vmms, &command),
+        Task::Test { lab, arguments } => suite::run(lab.of(hypervisor)?, &arguments),
+        Task::Site { lab, vmms, profile, command } => {
+            site::run(lab.of(hypervisor)?, &profile, &vmms, &command)
+        }
         Task::Shell { lab, with, guest } => {
+            let lab = lab.of(hypervisor)?;
             let parts = parts::get()?;
-            let files = files(&parts, &with, guest)?;
+            let files = files(lab, &parts, &with, guest)?;
             let payload = payload::write(&files, "exec sh -i\n")?;
             boot::run(&parts, lab, payload.into(), boot::Mode::Terminal)
         }
@@ -138,21 +193,26 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<i32> {
 }
 
 /// What is carried into the lab.
-fn files(parts: &parts::Parts, with: &[PathBuf], guest: bool) -> Result<Vec<payload::Entry>> {
+fn files(
+    lab: Lab,
+    parts: &parts::Parts,
+    with: &[PathBuf],
+    guest: bool,
+) -> Result<Vec<payload::Entry>> {
     let mut files = with.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
     if guest {
-        files.extend(guest::entries(parts)?);
+        files.extend(guest::entries(lab.hypervisor, parts)?);
     }
     Ok(files)
 }
 
-/// `target/xen-lab`, made if missing.
+/// `target/lab`, made if missing.
 fn cache() -> Result<PathBuf> {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => PathBuf::from(target),
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
     };
-    let cache = target.join("xen-lab");
+    let cache = target.join("lab");
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     cache.canonicalize().with_context(|| format!("cannot find {}", cache.display()))
 }
