@@ -8,6 +8,7 @@
 //! on the console what for. What it cannot do it says there, and ends: the kernel then stops the machine.
 
 mod command_line;
+mod console;
 mod devices;
 mod events;
 mod inside;
@@ -84,6 +85,7 @@ fn run() -> Result<(), InitError> {
     let mut modules = Modules::read(&line);
     modules.load_always();
     modules.load_wanted();
+    console::settle();
     if line.has(INSTALL_ARGUMENT) {
         crate::install::run(&line, &mut events, &mut modules);
         return Ok(());

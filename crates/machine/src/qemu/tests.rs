@@ -40,12 +40,13 @@ fn the_command_line_names_every_device_and_none_of_the_hosts_paths() {
     let qemu = qemu(Accelerator::Tcg, QemuMachine::Q35);
     let line = qemu.command(&spec(&qemu)).arguments.join(" ");
     for part in [
-        "-kernel /boot/kernel -initrd /boot/initramfs -append console=ttyS0 tsc=reliable root=PARTLABEL=gridgate-root rw",
+        "-kernel /boot/kernel -initrd /boot/initramfs -append console=ttyS0 console=hvc0 tsc=reliable root=PARTLABEL=gridgate-root rw",
         "-m 204800K -smp 2",
         "filename=/disks/0,aio=threads,cache.direct=off,cache.no-flush=off,discard=unmap",
         "filename=/disks/1,aio=threads,cache.direct=off,cache.no-flush=off,read-only=on",
         "-netdev tap,id=net,ifname=t,,0,script=no",
         "-device virtio-net-pci,netdev=net,mac=02::1",
+        "-device virtio-serial-pci,max_ports=1 -device virtconsole,chardev=console",
         "-sandbox on,",
     ] {
         assert!(line.contains(part), "{part} is not in {line}");

@@ -5,6 +5,11 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 $b mount -t devtmpfs dev /dev
 for module in /lib/*.ko; do $b insmod $module; done
+# On QEMU the serial port was the console until now.
+if [ -e /sys/class/tty/ttyS0/console ] && $b grep -q hvc0 /sys/class/tty/console/active; then
+    echo N >/sys/class/tty/ttyS0/console
+    exec </dev/console >/dev/console 2>&1
+fi
 label= init=/sbin/init
 for word in $($b cat /proc/cmdline); do
     case $word in
