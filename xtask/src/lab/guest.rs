@@ -20,9 +20,7 @@ pub(crate) const FOLDER: &str = "/lab/guest";
 fn modules(hypervisor: Hypervisor) -> &'static [&'static str] {
     match hypervisor {
         Hypervisor::Xen => &["xen_blkfront", "xen_netfront"],
-        Hypervisor::Kvm => {
-            &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_balloon"]
-        }
+        Hypervisor::Kvm => &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_balloon"],
     }
 }
 

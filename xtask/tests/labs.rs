@@ -1,19 +1,18 @@
-//! The Xen lab: a real Xen in QEMU's emulation. Needs root and, the first time, a mirror. A lab keeps little more than
-//! one processor busy and takes a gigabyte of memory: these run beside each other.
+//! The labs: a real Xen, and KVM, in QEMU's emulation. They need root and, the first time, a mirror. A lab keeps little more
+//! than one processor busy and takes a gigabyte of memory: these run beside each other.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn lab(words: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_xtask");
-    Command::new(program).arg("xen-lab").args(words).output().unwrap()
+fn lab(name: &str, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask")).arg(name).args(words).output().unwrap()
 }
 
 /// The promises in which Xen differs from a VMM that is a process. The others, about the
 /// shim's console, and those that these contain are run by `cargo xtask xen-lab test`: with
 /// them it takes twice as long.
-const PROMISES: [&str; 15] = [
+const ON_XEN: [&str; 15] = [
     "xen_pv::stops_gracefully",
     "xen_pv::kills",
     "xen_pv::a_panic_is_told_with_its_words",
@@ -31,16 +30,35 @@ const PROMISES: [&str; 15] = [
     "xen_pvh::stops_gracefully",
 ];
 
-#[test]
-fn machines_keep_their_promises_on_a_real_xen() {
-    let words: Vec<_> = ["test", "--"].into_iter().chain(PROMISES).collect();
-    let output = lab(&words);
+/// Those in which KVM differs from QEMU's emulation. The others are run by `cargo xtask kvm-lab test`.
+const ON_KVM: [&str; 6] = [
+    "kvm_microvm::stops_gracefully",
+    "kvm_microvm::a_panic_is_told_with_its_words",
+    "kvm_microvm::a_probe_boots_a_kernel",
+    "kvm_microvm::runs_as_its_user_without_capabilities",
+    "kvm_microvm::sees_its_network_card",
+    "kvm_q35::a_guest_may_reboot_itself",
+];
+
+fn keeps(lab_name: &str, promises: &[&str]) {
+    let words: Vec<_> = ["test", "--"].into_iter().chain(promises.iter().copied()).collect();
+    let output = lab(lab_name, &words);
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{text}{errors}");
-    for promise in PROMISES {
+    for promise in promises {
         assert!(text.contains(&format!("test {promise}")), "{promise} was not tried:\n{text}");
     }
+}
+
+#[test]
+fn machines_keep_their_promises_on_a_real_xen() {
+    keeps("xen-lab", &ON_XEN);
+}
+
+#[test]
+fn machines_keep_their_promises_on_kvm() {
+    keeps("kvm-lab", &ON_KVM);
 }
 
 const SITE: &str = r#"
@@ -84,7 +102,8 @@ fn a_node_installs_itself_on_a_real_xen_that_was_chosen_by_its_probe() {
     let profile = folder.path().join("site.toml");
     std::fs::write(&profile, SITE).unwrap();
     let profile = profile.to_str().unwrap();
-    let output = lab(&["site", profile, "--", "sh", "-c", STORY, "story", profile, "it's $HOME"]);
+    let output =
+        lab("xen-lab", &["site", profile, "--", "sh", "-c", STORY, "story", profile, "it's $HOME"]);
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(7), "the command's exit code is ours: {text}{errors}");
