@@ -179,7 +179,7 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
          -M q35 -accel tcg,thread=multi,tb-size=256 -cpu {cpu} -smp {cpus} -m {memory} \
          -display none -nodefaults -no-reboot -no-user-config",
         cpu = processor(lab),
-        cpus = lab.cpus,
+        cpus = lab.cpus.unwrap_or(lab.hypervisor.processors()),
         memory = lab.memory,
     );
     let _ = write!(

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use gridgate_machine::{Accelerator, VmmSpec};
+
 use crate::lab::{Backend, Lab, OVERHEAD, PATIENCE, Screen, pid, shim_pid, status};
 
 pub fn runs_as_its_user_without_capabilities<B: Backend>() {
@@ -37,8 +39,11 @@ pub fn sees_only_its_jail<B: Backend>() {
         names(&root).into_iter().filter(|name| !expected.contains(&name.as_str())).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
     assert_eq!(names(&root.join("disks")), BTreeSet::from(["0".to_owned()]));
-    let devices = ["null", "zero", "random", "urandom", "shm"].map(str::to_owned);
-    assert_eq!(names(&root.join("dev")), BTreeSet::from(devices));
+    let mut devices = vec!["null", "zero", "random", "urandom", "shm"];
+    if matches!(B::vmm(), VmmSpec::Qemu { accelerator: Accelerator::Kvm, .. }) {
+        devices.push("kvm");
+    }
+    assert_eq!(names(&root.join("dev")), devices.into_iter().map(str::to_owned).collect());
     let mounts = std::fs::read_to_string(format!("/proc/{vmm}/mountinfo")).unwrap();
     for line in mounts.lines() {
         let place = line.split(' ').nth(4).unwrap();
