@@ -1,7 +1,7 @@
 //! QEMU: a whole computer, on the host's CPU (KVM) or emulated (TCG).
 //!
 //! The guest boots the kernel that it is given; there is no boot loader. Console: virtio's, and
-//! until its driver is there the first serial port, both on QEMU's standard input and output,
+//! until that is there the first serial port, both on QEMU's standard input and output,
 //! where also QEMU's own words come out. Options: qemu(1); live changes: [`qmp`].
 
 mod arguments;
@@ -171,11 +171,8 @@ impl Vmm for Qemu {
 
 impl PowerButton for Qemu {
     /// Ctrl-Alt-Del on the keyboard. The ACPI button would need a driver, a device node
-    /// and a daemon in the guest; for these keys the kernel alone signals init. A guest that
-    /// then starts again has ended all the same: a kernel that has let go of its console does not say so.
+    /// and a daemon in the guest; for these keys the kernel alone signals init.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()> {
-        let ends = json!({"reboot": "shutdown"});
-        qmp::command(seat, Path::new(QMP), "set-action", &ends)?;
         let key = |name: &str| json!({"type": "qcode", "data": name});
         let keys = json!({"keys": [key("ctrl"), key("alt"), key("delete")]});
         qmp::command(seat, Path::new(QMP), "send-key", &keys).map(drop)

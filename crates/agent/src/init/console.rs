@@ -1,24 +1,25 @@
-//! The console: on QEMU virtio's, whose driver is a module. Until that is loaded the kernel speaks on the serial port, which
-//! is the other end of the same stream.
+//! The console: on QEMU virtio's, which needs modules (of its driver, or of the bus that it is on). Until they are loaded
+//! `/dev/console` is the serial port, which is the other end of the same stream.
 
 use std::fs::{self, File};
 use std::io;
 
-/// The consoles on which the kernel speaks.
+/// The consoles of the kernel.
 const ACTIVE: &str = "/sys/class/tty/console/active";
 
-/// Virtio's, and the one that it takes the place of.
+/// Virtio's, and the one that is there before it.
 const VIRTIO: &str = "hvc0";
 const SERIAL: &str = "ttyS0";
 
-/// Goes over to virtio's console if the kernel speaks on both.
+/// Goes over to virtio's console if there are both: what is typed comes there. The kernel goes on speaking on the serial port
+/// too, since it lets go of virtio's devices before its last words.
 pub(super) fn settle() {
     let active = fs::read_to_string(ACTIVE).unwrap_or_default();
     if !both(&active) {
         return;
     }
     if let Err(error) = go_over() {
-        tracing::debug!(%error, "the serial port stays a console");
+        tracing::debug!(%error, "the serial port stays the console of this program");
     }
 }
 
@@ -27,7 +28,6 @@ fn both(active: &str) -> bool {
 }
 
 fn go_over() -> io::Result<()> {
-    fs::write(format!("/sys/class/tty/{SERIAL}/console"), "N")?;
     let console = File::options().read(true).write(true).open("/dev/console")?;
     rustix::stdio::dup2_stdin(&console)?;
     rustix::stdio::dup2_stdout(&console)?;

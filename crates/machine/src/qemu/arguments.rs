@@ -81,8 +81,8 @@ impl Line {
         self.add("mon", "chardev=control,mode=control");
     }
 
-    /// One stream for two devices: the serial port, on which a kernel speaks from its first moment, and virtio's console, whose
-    /// driver is a module. What is typed goes to the one that was named last, as it is: no character escapes to QEMU.
+    /// One stream for two devices: the serial port, on which a kernel speaks from its first moment to its last, and virtio's console,
+    /// which needs modules. What is typed goes to the one that was named last, as it is: no character escapes to QEMU.
     fn console(&mut self) {
         self.add("chardev", "stdio,id=console,signal=off,mux=on");
         self.add("echr", NO_CHARACTER.to_string());

@@ -24,7 +24,6 @@ busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev
 for module in MODULES; do busybox insmod /$module.ko; done
-busybox grep -q hvc0 /sys/class/tty/console/active && echo N >/sys/class/tty/ttyS0/console
 exec </dev/console >/dev/console 2>&1
 for word in $(busybox cat /proc/cmdline); do
     case $word in init=*) init=${word#init=};; esac

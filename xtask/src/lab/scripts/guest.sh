@@ -5,11 +5,8 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 $b mount -t devtmpfs dev /dev
 for module in /lib/*.ko; do $b insmod $module; done
-# On QEMU the serial port was the console until now.
-if [ -e /sys/class/tty/ttyS0/console ] && $b grep -q hvc0 /sys/class/tty/console/active; then
-    echo N >/sys/class/tty/ttyS0/console
-    exec </dev/console >/dev/console 2>&1
-fi
+# On QEMU it was the serial port until now.
+exec </dev/console >/dev/console 2>&1
 label= init=/sbin/init
 for word in $($b cat /proc/cmdline); do
     case $word in

@@ -110,8 +110,7 @@ pub fn a_guest_may_reboot_itself<B: Backend>() {
     let mut screen = Screen::write(&machine);
     screen.expect(READY);
     screen.type_line("reboot");
-    // Its init's words: a kernel whose console is virtio's has let go of it before its own.
-    screen.expect("Requesting system reboot");
+    screen.expect("Restarting system");
     screen.expect(READY);
     assert!(machine.state().unwrap().is_running());
     assert_eq!(machine.stop(PATIENCE).unwrap(), StopOutcome::Graceful);
