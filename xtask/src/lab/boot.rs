@@ -74,6 +74,9 @@ const DOMAIN_MEMORY: u32 = 448;
 /// The kernel's own arguments, but for its console.
 const KERNEL: &str = "quiet cryptomgr.notests";
 
+/// With KVM: a clock that ticks for ever. Once the emulated processor was halted and never woken, as if its one next tick had been lost.
+const PERIODIC: &str = "nohz=off highres=off";
+
 /// Lines of the consoles that are shown when the lab does not come up.
 const TAIL: usize = 25;
 
@@ -207,7 +210,9 @@ fn command_line(parts: &Parts, lab: Lab, files: &[(&str, i32)]) -> Vec<String> {
             let arguments = format!("{XEN} dom0_mem={memory}M,max:{memory}M");
             [path("xen"), arguments, format!("{kernel} console=hvc0 {KERNEL},{initramfs}")]
         }
-        Hypervisor::Kvm => [kernel.to_string(), format!("console=ttyS0 {KERNEL}"), initramfs],
+        Hypervisor::Kvm => {
+            [kernel.to_string(), format!("console=ttyS0 {KERNEL} {PERIODIC}"), initramfs]
+        }
     };
     for (option, value) in [("-kernel", kernel), ("-append", arguments), ("-initrd", initramfs)] {
         words.extend([option.to_owned(), value]);
