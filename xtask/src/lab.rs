@@ -61,18 +61,13 @@ impl Hypervisor {
         }
     }
 
-    /// Processors of the nested computer. With two that have guests under KVM it ended by itself two times, without a word,
-    /// and stood still once: QEMU's emulation of SVM is at fault on several at once.
+    /// Processors of the nested computer, and tests at once. With two that have guests under KVM it ended by itself two times,
+    /// without a word, and stood still once; why is not known.
     fn processors(self) -> u8 {
         match self {
             Self::Xen => 2,
             Self::Kvm => 1,
         }
-    }
-
-    /// So many tests at once.
-    fn tests(self) -> u8 {
-        self.processors()
     }
 
     /// The profile's word for a node that it runs.
@@ -100,12 +95,8 @@ enum Task {
     Run {
         #[command(flatten)]
         lab: Lab,
-        /// Files that are carried into the lab, at the same absolute path
-        #[arg(long = "with", value_name = "FILE")]
-        with: Vec<PathBuf>,
-        /// Also carries a kernel and an initramfs for guests (and QEMU, for KVM), to /lab/guest
-        #[arg(long)]
-        guest: bool,
+        #[command(flatten)]
+        carried: Carried,
         /// The command and its arguments
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -142,13 +133,20 @@ enum Task {
     Shell {
         #[command(flatten)]
         lab: Lab,
-        /// Files that are carried into the lab, at the same absolute path
-        #[arg(long = "with", value_name = "FILE")]
-        with: Vec<PathBuf>,
-        /// Also carries a kernel and an initramfs for guests (and QEMU, for KVM), to /lab/guest
-        #[arg(long)]
-        guest: bool,
+        #[command(flatten)]
+        carried: Carried,
     },
+}
+
+/// What is carried into the lab.
+#[derive(Debug, Args)]
+struct Carried {
+    /// Files that are carried into the lab, at the same absolute path
+    #[arg(long = "with", value_name = "FILE")]
+    with: Vec<PathBuf>,
+    /// Also carries a kernel and an initramfs for guests (and QEMU, for KVM), to /lab/guest
+    #[arg(long)]
+    guest: bool,
 }
 
 /// The nested computer.
@@ -185,39 +183,28 @@ pub(crate) fn main(hypervisor: Hypervisor, arguments: &[OsString]) -> Result<i32
     let words = std::iter::once(OsString::from(name)).chain(arguments.iter().cloned());
     let found = Cli::command().name(name).bin_name(name).get_matches_from(words);
     match Cli::from_arg_matches(&found).unwrap_or_else(|error| error.exit()).task {
-        Task::Run { lab, with, guest, command } => {
-            let lab = lab.of(hypervisor)?;
-            let parts = parts::get()?;
-            let files = files(lab, &parts, &with, guest)?;
-            let payload = payload::write(&files, &payload::script(&command)?)?;
-            boot::run(&parts, lab, payload.into(), boot::Mode::Command)
+        Task::Run { lab, carried, command } => {
+            let script = payload::script(&command)?;
+            run(lab.of(hypervisor)?, &carried, &script, boot::Mode::Command)
         }
         Task::Test { lab, arguments } => suite::run(lab.of(hypervisor)?, &arguments),
         Task::Site { lab, vmms, profile, command } => {
             site::run(lab.of(hypervisor)?, &profile, &vmms, &command)
         }
-        Task::Shell { lab, with, guest } => {
-            let lab = lab.of(hypervisor)?;
-            let parts = parts::get()?;
-            let files = files(lab, &parts, &with, guest)?;
-            let payload = payload::write(&files, "exec sh -i\n")?;
-            boot::run(&parts, lab, payload.into(), boot::Mode::Terminal)
+        Task::Shell { lab, carried } => {
+            run(lab.of(hypervisor)?, &carried, "exec sh -i\n", boot::Mode::Terminal)
         }
     }
 }
 
-/// What is carried into the lab.
-fn files(
-    lab: Lab,
-    parts: &parts::Parts,
-    with: &[PathBuf],
-    guest: bool,
-) -> Result<Vec<payload::Entry>> {
-    let mut files = with.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
-    if guest {
-        files.extend(guest::entries(lab.hypervisor, parts)?);
+/// Runs a script in the lab; its exit code.
+fn run(lab: Lab, carried: &Carried, script: &str, mode: boot::Mode) -> Result<i32> {
+    let parts = parts::get()?;
+    let mut files = carried.with.iter().map(payload::Entry::same).collect::<Result<Vec<_>>>()?;
+    if carried.guest {
+        files.extend(guest::entries(lab.hypervisor, &parts)?);
     }
-    Ok(files)
+    boot::run(&parts, lab, payload::write(&files, script)?.into(), mode)
 }
 
 /// `target/lab`, made if missing.

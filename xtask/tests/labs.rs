@@ -89,7 +89,7 @@ fn machines_keep_their_promises_on_a_real_xen() {
 }
 
 #[test]
-#[ignore = "an emulated SVM stands still now and then: cargo test -p xtask --test labs -- --ignored"]
+#[ignore = "the emulated computer stands still now and then: cargo test -p xtask --test labs -- --ignored"]
 fn machines_keep_their_promises_on_kvm() {
     keeps("kvm-lab", &ON_KVM);
 }

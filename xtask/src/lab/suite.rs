@@ -24,7 +24,7 @@ pub(crate) fn run(lab: Lab, arguments: &[OsString]) -> Result<i32> {
     if arguments.iter().all(|argument| argument.as_encoded_bytes().starts_with(b"-")) {
         command.push(lab.hypervisor.promises().into());
     }
-    command.push(format!("--test-threads={}", lab.hypervisor.tests()).into());
+    command.push(format!("--test-threads={}", lab.hypervisor.processors()).into());
     command.extend(arguments.iter().cloned());
     let script =
         format!("export GRIDGATE_LAB_GUEST={}\n{}", guest::FOLDER, payload::script(&command)?);
