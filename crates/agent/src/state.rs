@@ -13,7 +13,8 @@ use gridgate_protocol::node_profile::{NodeProfile, UnitState};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const APPLIED: &str = "applied.json";
+/// What was applied last.
+pub(crate) const APPLIED: &str = "applied.json";
 const PROFILE: &str = "profile.json";
 
 /// Bigger than any profile that the server accepts to publish.

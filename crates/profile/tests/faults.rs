@@ -85,6 +85,8 @@ data = [
     { name = "a", size = "1 GiB", mount = "/srv/a" },
     { name = "a", size = "1 KiB", mount = "srv/b" },
     { name = "a", size = "1 GiB", mount = "/srv/a" },
+    { name = "c", size = "1 GiB", mount = "/var" },
+    { name = "d", size = "1 GiB", mount = "/run/d" },
     { nmae = "b" },
 ]
 

@@ -7,6 +7,7 @@
 //! | [`node_profile`] | compiler → install server → agent |
 //! | [`agent_api`] | agent ↔ install server (HTTPS, JSON) |
 //! | [`install_api`] | installer ↔ install server (HTTPS, JSON and bytes) |
+//! | [`boot`] | site daemon → `/init` (kernel's command line) |
 //! | [`depot_api`] | command line ↔ site daemon, about the depot |
 //! | [`site_api`] | command line ↔ site daemon (HTTP and JSON on a Unix socket) |
 //!
@@ -14,6 +15,7 @@
 //! reading, so that an older agent understands a newer server.
 
 pub mod agent_api;
+pub mod boot;
 pub mod depot_api;
 pub mod drift;
 pub mod install_api;

@@ -7,6 +7,7 @@
 //! It knows no VMM: devices are found by what the kernel says of them. It waits by the kernel's device events and says
 //! on the console what for. What it cannot do it says there, and ends: the kernel then stops the machine.
 
+mod ahead;
 mod command_line;
 mod console;
 mod devices;
@@ -14,6 +15,7 @@ mod events;
 mod inside;
 mod modules;
 mod mounts;
+mod no_bpf;
 mod switch;
 
 use std::fmt;
@@ -28,6 +30,7 @@ pub(crate) use modules::Modules;
 pub(crate) use mounts::NEW_ROOT;
 
 use devices::RootName;
+use gridgate_protocol::boot::NO_BPF_ARGUMENT;
 use gridgate_protocol::install_api::INSTALL_ARGUMENT;
 
 /// How long an image's own kernel modules are waited for: not every VMM has a disk with them.
@@ -109,8 +112,10 @@ fn standard(
     let kind = line.value("rootfstype").unwrap_or("ext4");
     mounts::file_system(&root.device, mounts::NEW_ROOT, kind, line.has("rw"))?;
     modules_disk(modules.release(), events)?;
+    ahead::put()?;
     let init = line.value("init").unwrap_or("/sbin/init");
-    switch::to_new_root(init, &line.for_init())
+    let libraries = line.has(NO_BPF_ARGUMENT).then(no_bpf::folder).transpose()?;
+    switch::to_new_root(init, &line.for_init(), libraries)
 }
 
 /// Mounts the disk with the kernel's modules where the root's own would be, unless it has them.

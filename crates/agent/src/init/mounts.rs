@@ -68,7 +68,8 @@ pub(crate) fn left_to_the_end(unit: &str) -> Result<(), InitError> {
     fs::write(&file, "[Unit]\nDefaultDependencies=no\n").map_err(io("write", file))
 }
 
-fn make_folder(place: &str) -> Result<(), InitError> {
+/// Makes a folder and those above it, unless it is there.
+pub(super) fn make_folder(place: &str) -> Result<(), InitError> {
     if Path::new(place).is_dir() {
         return Ok(());
     }

@@ -12,8 +12,13 @@ use rustix::process::{chdir, chroot};
 use super::mounts::{BASIC, NEW_ROOT};
 use super::{InitError, io};
 
-/// Makes what is mounted at [`NEW_ROOT`] the root and becomes `init`; comes back only with an error.
-pub(crate) fn to_new_root(init: &str, arguments: &[String]) -> Result<(), InitError> {
+/// Makes what is mounted at [`NEW_ROOT`] the root and becomes `init`, which looks for its libraries in the folder `libraries`
+/// first; comes back only with an error.
+pub(crate) fn to_new_root(
+    init: &str,
+    arguments: &[String],
+    libraries: Option<&str>,
+) -> Result<(), InitError> {
     for (_, place, _) in BASIC {
         let target = format!("{NEW_ROOT}{place}");
         mount_move(place, &target).map_err(io("move", place))?;
@@ -26,6 +31,7 @@ pub(crate) fn to_new_root(init: &str, arguments: &[String]) -> Result<(), InitEr
     chdir("/").map_err(io("enter", "/"))?;
     let mut command = Command::new(init);
     command.args(arguments).env_clear().env("PATH", crate::process::PATH).env("TERM", "linux");
+    command.envs(libraries.map(|folder| ("LD_LIBRARY_PATH", folder)));
     Err(io("run", init)(command.exec()))
 }
 

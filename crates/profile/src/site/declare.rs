@@ -3,6 +3,7 @@
 
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use super::layer::Layer;
 use super::layer_read::{self, Mention};
@@ -230,9 +231,32 @@ fn disk_name(name: &str) -> Rule {
     names::hyphenated(name)
 }
 
+/// Folders that a node's system fills itself. A file system on one of them would hide what it, or the agent, has there.
+const FILLED: [&str; 10] = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/sbin",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/lib/dpkg",
+];
+
+/// Folders in which nothing is mounted but by the node's system.
+const CLOSED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/lib/gridgate"];
+
 /// A mount point stands in a unit file, where some characters mean something.
 fn mount(path: &str) -> Rule {
     names::path(path)?;
+    let closed = |folder: &&str| Path::new(path).starts_with(folder);
+    if FILLED.contains(&path) || CLOSED.iter().any(|folder| closed(&folder)) {
+        return Err(
+            "the node's system itself stands there; a folder of its own is good, such as /srv/data",
+        );
+    }
     let good = |b: u8| b.is_ascii_alphanumeric() || b"/_.-".contains(&b);
     if path.bytes().all(good) {
         Ok(())
