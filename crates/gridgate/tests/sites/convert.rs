@@ -27,6 +27,7 @@ fn a_node_moves_to_another_vmm_and_back() {
     lab.chapter("a node on User-Mode Linux", || before = birth(&lab));
     lab.chapter("a profile that names its VMM is not gone behind", || refused(&lab));
     lab.chapter("to QEMU, the profile too", || to_qemu(&lab, &before));
+    lab.chapter("its boot is spared what is slow to emulate", || spared(&lab));
     lab.chapter("up finds nothing to do", || unchanged(&lab));
     lab.chapter("KVM is tried once, for a node that could have it", || tried_once(&lab));
     lab.chapter("it installs itself there", || installs_itself(&lab));
@@ -80,6 +81,29 @@ fn to_qemu(lab: &Lab, before: &str) {
     // What it may load later is there, and for this kernel.
     let folder = format!("/usr/lib/modules/{}/modules.dep", kernel(lab));
     lab.text(&["exec", "one", "--", "test", "-s", &folder]);
+}
+
+fn spared(lab: &Lab) {
+    let of_one = |script: &str| lab.text(&["exec", "one", "--", "sh", "-c", script]);
+    let moment = |unit: &str, name: &str| -> u64 {
+        let text = of_one(&format!("systemctl show --value -p {name}Monotonic {unit}"));
+        text.trim().parse().unwrap_or_else(|_| panic!("{name} of {unit}: {text}"))
+    };
+    let agent = moment("gridgate-agent", "ExecMainHandoffTimestamp");
+    assert!(agent > 0);
+    for unit in ["systemd-journald", "systemd-udevd", "systemd-remount-fs"] {
+        let other = moment(unit, "InactiveExitTimestamp");
+        assert!(other > agent, "{unit} began at {other} µs, the agent ran at {agent} µs");
+    }
+    // systemd has no BPF library; whoever else is linked with it has, and no service inherits where systemd looks.
+    assert_eq!(of_one("grep -c libbpf /proc/1/maps || true").trim(), "0");
+    assert!(of_one("ip -V; ldd $(command -v ip)").contains("libbpf"));
+    let environment =
+        of_one("systemctl show-environment; tr '\\0' '\\n' < /proc/$(pidof -s sshd)/environ; env");
+    assert!(
+        environment.contains("PATH=") && !environment.contains("LD_LIBRARY_PATH"),
+        "{environment}"
+    );
 }
 
 fn unchanged(lab: &Lab) {
