@@ -5,6 +5,7 @@
 //! where also QEMU's own words come out. Options: qemu(1); live changes: [`qmp`].
 
 mod arguments;
+mod emulated;
 mod qmp;
 mod ticks;
 

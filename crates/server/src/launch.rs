@@ -87,16 +87,6 @@ pub fn differs(last: &MachineSpec, node: &CompiledNode, wanted: &Wanted) -> Opti
     (!same).then(|| "the machine itself changes".to_owned())
 }
 
-/// Steps of the kernel's start that an emulated processor is spared.
-///
-/// - Tests that these make of themselves: `jent_mod_init`, `crypto_kdf108_init`.
-/// - The certificates with which the kernel would examine its modules' signatures, half a dozen in each boot: an unsigned one
-///   would be loaded all the same, and all of them come from Debian's signed archive.
-/// - The search of its tracer for functions that do not exist, and for the names of its events' values: both are of
-///   use to who traces the kernel.
-const NOT_EMULATED: &str = "initcall_blacklist=jent_mod_init,crypto_kdf108_init,load_system_certificate_list,\
-    ftrace_check_for_weak_functions,trace_eval_init";
-
 /// Beside the root: what a node has no use for and pays for at each boot.
 fn kernel_arguments(engine: Engine) -> Vec<String> {
     let mut arguments = vec![
@@ -125,15 +115,6 @@ fn kernel_arguments(engine: Engine) -> Vec<String> {
         arguments.push("noautogroup");
     }
     if engine == Engine::Tcg {
-        // What an emulated processor makes slow: tests of timers that QEMU keeps right, and waits for the other
-        // processors, of which there are few or none.
-        arguments.extend(["no_timer_check", "nowatchdog"]);
-        arguments.extend(["rcupdate.rcu_expedited=1", "random.trust_cpu=1"]);
-        // It does not speculate: what guards against that guards nothing, and is emulated at each switch and call.
-        arguments.push("mitigations=off");
-        // Each lock prefix in the kernel would be taken out where there is one processor.
-        arguments.push("noreplace-smp");
-        arguments.push(NOT_EMULATED);
         arguments.push(NO_BPF_ARGUMENT);
     }
     arguments.into_iter().map(String::from).collect()

@@ -1,6 +1,6 @@
 //! QEMU's command line. Nothing that QEMU adds by itself is taken: every device is named.
 
-use super::{INITRAMFS, KERNEL, QMP, Qemu, ticks};
+use super::{INITRAMFS, KERNEL, QMP, Qemu, emulated, ticks};
 use crate::spec::{Accelerator, MachineSpec, QemuMachine};
 use crate::vmm::SEAT;
 
@@ -10,12 +10,6 @@ const CODE_BUFFER: u32 = 128;
 
 /// One more than any byte.
 const NO_CHARACTER: u16 = 256;
-
-/// The emulated processor: what is quick to emulate and of use. With AVX each switch between programs saves and restores
-/// its registers, and vector code is emulated piece by piece; each access to an x2APIC, or to the deadline timer, leaves the translated code.
-/// On the reference machine a node's boot took a fifth less CPU time than with `max`.
-const EMULATED_CPU: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand,-svm,\
-     -x2apic,-tsc-deadline";
 
 /// A disk's name in commands to QEMU.
 pub(super) fn disk_id(number: usize) -> String {
@@ -112,7 +106,7 @@ impl Line {
             }
             Accelerator::Tcg => {
                 self.add("accel", format!("tcg,thread=multi,tb-size={CODE_BUFFER}"));
-                self.add("cpu", EMULATED_CPU);
+                self.add("cpu", emulated::CPU);
             }
         }
         if let Some(clock) = spec.clock.and_then(|clock| jiff::Timestamp::from_second(clock).ok()) {
@@ -132,8 +126,7 @@ impl Line {
         // The last is the guest's `/dev/console`, once it is there.
         let mut words = vec!["console=ttyS0".to_owned(), "console=hvc0".to_owned()];
         if qemu.accelerator == Accelerator::Tcg {
-            // What the kernel would check this clock by is worse: a count of interrupts, late on a busy host.
-            words.push("tsc=reliable".to_owned());
+            words.extend(emulated::KERNEL.map(str::to_owned));
             if qemu.machine == QemuMachine::Microvm {
                 // It has no other by which the kernel could measure it.
                 words.extend(ticks::per_millisecond().map(|rate| format!("tsc_early_khz={rate}")));
