@@ -5,7 +5,7 @@
 //! where also QEMU's own words come out. Options: qemu(1); live changes: [`qmp`].
 
 mod arguments;
-mod emulated;
+pub mod emulated;
 mod qmp;
 mod ticks;
 

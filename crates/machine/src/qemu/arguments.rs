@@ -127,6 +127,8 @@ impl Line {
         let mut words = vec!["console=ttyS0".to_owned(), "console=hvc0".to_owned()];
         if qemu.accelerator == Accelerator::Tcg {
             words.extend(emulated::KERNEL.map(str::to_owned));
+            // What the kernel would check this clock by is worse: a count of interrupts, late on a busy host.
+            words.push("tsc=reliable".to_owned());
             if qemu.machine == QemuMachine::Microvm {
                 // It has no other by which the kernel could measure it.
                 words.extend(ticks::per_millisecond().map(|rate| format!("tsc_early_khz={rate}")));

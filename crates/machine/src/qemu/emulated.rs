@@ -6,10 +6,8 @@
 pub(super) const CPU: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand,-svm,\
      -x2apic,-tsc-deadline";
 
-/// Words to the kernel.
-pub(super) const KERNEL: [&str; 8] = [
-    // What the kernel would check this clock by is worse: a count of interrupts, late on a busy host.
-    "tsc=reliable",
+/// Words to a kernel on it.
+pub const KERNEL: [&str; 7] = [
     // Tests of timers that QEMU keeps right.
     "no_timer_check",
     "nowatchdog",

@@ -40,8 +40,8 @@ fn the_command_line_names_every_device_and_none_of_the_hosts_paths() {
     let qemu = qemu(Accelerator::Tcg, QemuMachine::Q35);
     let line = qemu.command(&spec(&qemu)).arguments.join(" ");
     for part in [
-        "-kernel /boot/kernel -initrd /boot/initramfs -append console=ttyS0 console=hvc0 tsc=reliable ",
-        "trace_eval_init root=PARTLABEL=gridgate-root rw -blockdev",
+        "-kernel /boot/kernel -initrd /boot/initramfs -append console=ttyS0 console=hvc0 no_timer_check ",
+        "trace_eval_init tsc=reliable root=PARTLABEL=gridgate-root rw -blockdev",
         "-m 204800K -smp 2",
         "filename=/disks/0,aio=threads,cache.direct=off,cache.no-flush=off,discard=unmap",
         "filename=/disks/1,aio=threads,cache.direct=off,cache.no-flush=off,read-only=on",

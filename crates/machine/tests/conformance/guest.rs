@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use gridgate_machine::qemu::emulated;
+
 use crate::archive::{self, run};
 
 /// Printed when init is up; before the shell.
@@ -96,6 +98,8 @@ fn write(path: &Path, image: &Path) {
 /// Kernel arguments that boot it.
 pub fn kernel_arguments() -> Vec<String> {
     let root = ["root=PARTLABEL=gridgate-root", "rootfstype=ext4", "rw", "init=/init", "panic=1"];
-    // The kernel's tests of its ciphers take a good part of an emulated guest's boot.
-    root.into_iter().chain(["cryptomgr.notests"]).map(String::from).collect()
+    // The kernel's tests of its ciphers take a good part of an emulated guest's boot. In a lab all processors are emulated.
+    let spared = archive::lab_guest().map(|_| emulated::KERNEL);
+    let words = root.into_iter().chain(["cryptomgr.notests"]);
+    words.chain(spared.into_iter().flatten()).map(String::from).collect()
 }
