@@ -251,8 +251,8 @@ const CLOSED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/lib/gridgate"]
 /// A mount point stands in a unit file, where some characters mean something.
 fn mount(path: &str) -> Rule {
     names::path(path)?;
-    let closed = |folder: &&str| Path::new(path).starts_with(folder);
-    if FILLED.contains(&path) || CLOSED.iter().any(|folder| closed(&folder)) {
+    let closed = CLOSED.iter().any(|folder| Path::new(path).starts_with(folder));
+    if FILLED.contains(&path) || closed {
         return Err(
             "the node's system itself stands there; a folder of its own is good, such as /srv/data",
         );
