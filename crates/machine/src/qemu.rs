@@ -11,7 +11,6 @@ mod ticks;
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -38,9 +37,6 @@ const INITRAMFS: &str = "initramfs";
 
 /// QEMU's control socket below the seat.
 const QMP: &str = "own/qmp";
-
-/// A guest that was not up yet has not seen the keys.
-const PRESS_AGAIN: Duration = Duration::from_secs(2);
 
 /// The backend.
 #[derive(Clone, Debug)]
@@ -177,10 +173,6 @@ impl PowerButton for Qemu {
         let key = |name: &str| json!({"type": "qcode", "data": name});
         let keys = json!({"keys": [key("ctrl"), key("alt"), key("delete")]});
         qmp::command(seat, Path::new(QMP), "send-key", &keys).map(drop)
-    }
-
-    fn again(&self) -> Option<Duration> {
-        Some(PRESS_AGAIN)
     }
 }
 

@@ -140,10 +140,10 @@ pub trait PowerButton {
     /// When the VMM does not listen (yet): the shim tries again.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()>;
 
-    /// After how long it is pressed again while the guest goes on; the pause then doubles a few times. None: once is
-    /// enough.
-    fn again(&self) -> Option<Duration> {
-        None
+    /// After how long it is pressed again while the guest goes on; the pause then doubles a few times. Init may not
+    /// have listened yet: a kernel drops a signal that init has no handler for, and tells nobody.
+    fn again(&self) -> Duration {
+        Duration::from_secs(2)
     }
 }
 

@@ -255,8 +255,8 @@ impl PowerButton for Xen {
 
     /// The kernel runs `/sbin/poweroff`, and tells nobody when there is none: as long as
     /// it is in its initramfs.
-    fn again(&self) -> Option<Duration> {
-        Some(PRESS_AGAIN)
+    fn again(&self) -> Duration {
+        PRESS_AGAIN
     }
 }
 

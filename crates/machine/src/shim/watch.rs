@@ -344,9 +344,9 @@ impl Watch {
         self.button = match button.press(&seat) {
             Ok(()) => {
                 // Each costs a guest that is shutting down already: ever more seldom.
-                let wait = button.again().map(|wait| wait * (1 << self.presses.min(MOST_DOUBLED)));
+                let wait = button.again() * (1 << self.presses.min(MOST_DOUBLED));
                 self.presses += 1;
-                wait.map_or(Button::Idle, |wait| Button::Again(now + wait))
+                Button::Again(now + wait)
             }
             Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
         };

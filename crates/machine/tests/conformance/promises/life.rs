@@ -3,7 +3,9 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use gridgate_machine::{Exit, MachineError, MachineState, StartFailure, StopOutcome, find};
+use gridgate_machine::{
+    Exit, Machine, MachineError, MachineState, StartFailure, StopOutcome, find,
+};
 
 use crate::guest::READY;
 use crate::lab::{Backend, Lab, PATIENCE, Screen, start};
@@ -41,8 +43,8 @@ pub fn stops_gracefully_when_asked_before_the_guest_is_up<B: Backend>() {
     assert_eq!(machine.stop(PATIENCE).unwrap(), StopOutcome::Graceful);
 }
 
-/// A guest whose init does not answer to the power button.
-fn stubborn<B: Backend>(lab: &Lab) -> gridgate_machine::Machine {
+/// A guest whose init is a shell that does this when it is told of Ctrl-Alt-Del.
+fn shell_as_init<B: Backend>(lab: &Lab, on_signal: &str) -> (Machine, Screen) {
     let mut spec = lab.spec::<B>("a");
     // The shell is init: the kernel ignores a signal that init has no handler for.
     spec.kernel_arguments.retain(|argument| !argument.starts_with("init="));
@@ -50,11 +52,26 @@ fn stubborn<B: Backend>(lab: &Lab) -> gridgate_machine::Machine {
     let machine = start(&spec).unwrap();
     let mut screen = Screen::write(&machine);
     screen.expect("# ");
-    screen.type_line(
-        "trap '' INT; mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t",
-    );
+    screen.type_line(&format!(
+        "trap '{on_signal}' INT; mount -t proc proc /proc; echo 0 > /proc/sys/kernel/ctrl-alt-del; echo s$((1))t"
+    ));
     screen.expect("s1t");
-    machine
+    (machine, screen)
+}
+
+/// A guest whose init does not answer to the power button.
+fn stubborn<B: Backend>(lab: &Lab) -> Machine {
+    shell_as_init::<B>(lab, "").0
+}
+
+/// An init that installs its handler late misses the first press, and nobody is told.
+pub fn a_guest_that_missed_the_button_is_asked_again<B: Backend>() {
+    let lab = Lab::new();
+    let second = "[ $missed ] && poweroff -f; missed=yes; echo missed $((1))";
+    let (machine, mut screen) = shell_as_init::<B>(&lab, second);
+    let stopping = machine.begin_stop(PATIENCE).unwrap();
+    screen.expect("missed 1");
+    assert_eq!(stopping.wait().unwrap(), StopOutcome::Graceful);
 }
 
 pub fn a_guest_that_will_not_stop_is_killed_at_the_limit<B: Backend>() {
