@@ -116,7 +116,7 @@ pub trait Controls {
     /// network the host's: one that claims them is not asked to do it.
     fn claims(&self) -> &'static [Capability];
 
-    /// Makes a change that it claims. Must not take longer than about half a second.
+    /// Makes a change that it claims. Must not take longer than about ten seconds: the shim does nothing else meanwhile.
     ///
     /// # Errors
     /// When the VMM does not do it, in its words.

@@ -38,6 +38,7 @@ mod lock;
 pub mod machine;
 mod namespace;
 mod overhead;
+mod patience;
 mod placement;
 mod probe;
 mod process;

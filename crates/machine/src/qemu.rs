@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::capability::{Capability, Change, Controls, Rate};
 use crate::error::StartFailure;
+use crate::patience::{CHANGE, PRESS};
 use crate::spec::{Accelerator, MachineSpec, QemuMachine};
 use crate::state::Exit;
 use crate::vmm::{
@@ -172,7 +173,7 @@ impl PowerButton for Qemu {
     fn press(&self, seat: &Seat<'_>) -> io::Result<()> {
         let key = |name: &str| json!({"type": "qcode", "data": name});
         let keys = json!({"keys": [key("ctrl"), key("alt"), key("delete")]});
-        qmp::command(seat, Path::new(QMP), "send-key", &keys).map(drop)
+        qmp::command(seat, Path::new(QMP), "send-key", &keys, PRESS).map(drop)
     }
 }
 
@@ -197,7 +198,7 @@ impl Controls for Qemu {
                 return Err(io::ErrorKind::Unsupported.into());
             }
         };
-        qmp::command(seat, Path::new(QMP), command, &arguments).map(drop)
+        qmp::command(seat, Path::new(QMP), command, &arguments, CHANGE).map(drop)
     }
 }
 

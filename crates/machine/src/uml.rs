@@ -8,8 +8,10 @@ mod mconsole;
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::capability::{Capability, Change, Controls};
+use crate::patience::{CHANGE, PRESS};
 use crate::spec::{MachineSpec, UmlSecurity};
 use crate::state::Exit;
 use crate::vmm::{
@@ -165,7 +167,7 @@ impl PowerButton for Uml {
     /// Ctrl-Alt-Del: init gets SIGINT, see reboot(2). Whether it then powers off or
     /// restarts, the shim takes it as the stop that was asked for.
     fn press(&self, seat: &Seat<'_>) -> io::Result<()> {
-        ask(seat, "cad").map(drop)
+        ask(seat, "cad", PRESS).map(drop)
     }
 }
 
@@ -176,14 +178,14 @@ impl Controls for Uml {
 
     fn change(&self, seat: &Seat<'_>, change: &Change) -> io::Result<()> {
         match change {
-            Change::Pause => ask(seat, "stop"),
-            Change::Resume => ask(seat, "go"),
+            Change::Pause => ask(seat, "stop", CHANGE),
+            Change::Resume => ask(seat, "go", CHANGE),
             _ => return Err(io::ErrorKind::Unsupported.into()),
         }
         .map(drop)
     }
 }
 
-fn ask(seat: &Seat<'_>, command: &str) -> io::Result<String> {
-    mconsole::command(seat, &Path::new(OWN).join(UMID).join("mconsole"), command)
+fn ask(seat: &Seat<'_>, command: &str, patience: Duration) -> io::Result<String> {
+    mconsole::command(seat, &Path::new(OWN).join(UMID).join("mconsole"), command, patience)
 }

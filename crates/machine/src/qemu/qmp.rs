@@ -15,24 +15,24 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde_json::{Value, json};
 
+use crate::patience::told;
 use crate::vmm::Seat;
-
-/// QEMU answers from its main loop, at once or not at all.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Longest line and most lines of events before an answer: a VMM that a guest has taken
 /// over must not fill the shim's memory.
 const LINE: u64 = 64 << 10;
 const EVENTS: usize = 64;
 
-/// Has QEMU carry out `command` and gives back what it returns.
+/// Has QEMU carry out `command` and gives back what it returns. It answers from its main loop: at once where that has a
+/// processor.
 pub(super) fn command(
     seat: &Seat<'_>,
     path: &Path,
     command: &str,
     arguments: &Value,
+    patience: Duration,
 ) -> io::Result<Value> {
-    let mut session = Session::open(connect(seat, path)?)?;
+    let mut session = Session::open(connect(seat, path)?, patience)?;
     session.ask("qmp_capabilities", &json!({}))?;
     session.ask(command, arguments)
 }
@@ -47,14 +47,15 @@ fn connect(seat: &Seat<'_>, path: &Path) -> io::Result<UnixStream> {
 
 struct Session {
     reader: BufReader<UnixStream>,
+    patience: Duration,
 }
 
 impl Session {
     /// Begins with QEMU's greeting.
-    fn open(stream: UnixStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut session = Self { reader: BufReader::new(stream) };
+    fn open(stream: UnixStream, patience: Duration) -> io::Result<Self> {
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        let mut session = Self { reader: BufReader::new(stream), patience };
         let greeting = session.line()?;
         match greeting.get("QMP") {
             Some(_) => Ok(session),
@@ -81,7 +82,10 @@ impl Session {
 
     fn line(&mut self) -> io::Result<Value> {
         let mut line = Vec::new();
-        (&mut self.reader).take(LINE).read_until(b'\n', &mut line)?;
+        (&mut self.reader)
+            .take(LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(|e| told(e, "QEMU", self.patience))?;
         if line.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -92,6 +96,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patience::CHANGE;
 
     /// The other side: says these lines, each after it has heard one, the first at once.
     fn speaks(lines: &'static [&'static str]) -> UnixStream {
@@ -116,7 +121,7 @@ mod tests {
     fn an_answer_is_found_behind_events() {
         let answer = "{\"event\": \"STOP\"}\n{\"return\": {\"x\": 1}}\n";
         let lines: &[&str] = Box::leak(Box::new([GREETING, answer]));
-        let mut session = Session::open(speaks(lines)).unwrap();
+        let mut session = Session::open(speaks(lines), CHANGE).unwrap();
         assert_eq!(session.ask("stop", &json!({})).unwrap(), json!({"x": 1}));
     }
 
@@ -124,10 +129,17 @@ mod tests {
     fn a_refusal_is_told_in_qemus_words() {
         let refusal = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such disk\"}}\n";
         let lines: &[&str] = Box::leak(Box::new([GREETING, refusal]));
-        let mut session = Session::open(speaks(lines)).unwrap();
+        let mut session = Session::open(speaks(lines), CHANGE).unwrap();
         let error = session.ask("stop", &json!({})).unwrap_err();
         assert_eq!(error.to_string(), "QEMU: no such disk");
-        assert!(Session::open(speaks(&["hello\n"])).is_err());
-        assert!(Session::open(speaks(&["{}\n"])).is_err());
+        assert!(Session::open(speaks(&["hello\n"]), CHANGE).is_err());
+        assert!(Session::open(speaks(&["{}\n"]), CHANGE).is_err());
+    }
+
+    #[test]
+    fn a_silent_qemu_is_told_with_the_time() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let error = Session::open(ours, Duration::from_millis(10)).err().unwrap();
+        assert_eq!(error.to_string(), "QEMU has not answered for 0.01 s");
     }
 }

@@ -12,17 +12,21 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, openat2};
 
+use crate::patience::told;
 use crate::vmm::{SEAT, Seat};
 
 const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
 const DATA: usize = 512;
 
-/// A guest answers from its interrupt handler, at once or not at all.
-const PATIENCE: Duration = Duration::from_millis(300);
-
-/// Sends `command` to the socket at `path` below the seat and gives back the answer.
-pub(super) fn command(seat: &Seat<'_>, path: &Path, command: &str) -> io::Result<String> {
+/// Sends `command` to the socket at `path` below the seat and gives back the answer. A guest gives it from its interrupt
+/// handler: at once where it has a processor, which on a busy host may take a while.
+pub(super) fn command(
+    seat: &Seat<'_>,
+    path: &Path,
+    command: &str,
+    patience: Duration,
+) -> io::Result<String> {
     let directory = rustix::fs::open(
         seat.directory,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -31,13 +35,14 @@ pub(super) fn command(seat: &Seat<'_>, path: &Path, command: &str) -> io::Result
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let target = openat2(&directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
     let socket = answering_socket(seat)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.send_to(&request(command)?, format!("/proc/self/fd/{}", target.as_raw_fd()))?;
     let mut answer = [0; 12 + DATA];
     let mut words = String::new();
     loop {
-        let length = socket.recv(&mut answer)?;
+        let length =
+            socket.recv(&mut answer).map_err(|e| told(e, "the guest's kernel", patience))?;
         let part = parse(&answer[..length])?;
         words.push_str(&part.text);
         if part.error {
