@@ -155,9 +155,9 @@ pub(crate) struct Lab {
     #[arg(skip)]
     hypervisor: Hypervisor,
     /// Memory of the nested computer, MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1152)]
     memory: u32,
-    /// Memory of Xen's privileged domain, MiB; guests get the rest [default: 448]
+    /// Memory of Xen's privileged domain, MiB; guests get the rest [default: 512]
     #[arg(long)]
     domain_memory: Option<u32>,
     /// Processors of the nested computer; Xen's privileged domain has one of them [default: 2, with KVM 1]

@@ -42,10 +42,8 @@ pub struct Uml {
 /// A kernel for machines that bring none of their own: QEMU's and Xen's guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linux {
-    /// The kernel as Debian delivers it, a bzImage.
-    pub image: PathBuf,
-    /// The same kernel unpacked, an ELF file with a PVH entry: an emulated machine
-    /// boots it a good deal faster.
+    /// The kernel, unpacked: an ELF file with entries for PVH and Xen's PV. An emulated machine
+    /// boots it a good deal faster than one that unpacks itself, and Xen's toolstack need not unpack it at each start.
     pub vmlinux: PathBuf,
     /// The module folder, not compressed, with its indexes (absolute, below the depot;
     /// its last component is `release`).

@@ -55,7 +55,6 @@ pub(crate) fn linux(
             make(&extract, folder, pins, program, &tools()?)
         })?;
     Ok(Linux {
-        image: folder.join("image"),
         vmlinux: folder.join("vmlinux"),
         modules: folder.join(MODULES).join(&note.release),
         modules_disk: folder.join(MODULES_DISK),
@@ -94,18 +93,17 @@ fn make(
     prepare_libraries(&tree)?;
     extract.unpack(pins, &tree, &is_kept)?;
     let release = only_folder(&folder.join(MODULES))?;
-    let (packed, image) = (tree.join(format!("boot/vmlinuz-{release}")), folder.join("image"));
-    fs::rename(&packed, &image).map_err(DepotError::io("move", &packed))?;
+    let packed = tree.join(format!("boot/vmlinuz-{release}"));
+    let bytes = fs::read(&packed).map_err(DepotError::io("read", &packed))?;
+    let unpacked = bzimage::vmlinux(&bytes).map_err(DepotError::io("unpack", &packed))?;
     remove_tree(&tree.join("boot"))?;
-    let bytes = fs::read(&image).map_err(DepotError::io("read", &image))?;
-    let unpacked = bzimage::vmlinux(&bytes).map_err(DepotError::io("unpack", &image))?;
     let vmlinux = folder.join("vmlinux");
     fs::write(&vmlinux, unpacked).map_err(DepotError::io("write", &vmlinux))?;
     strip(&folder.join(MODULES))?;
     let key = hash::key(pins.iter().map(|pin| (pin.name.as_str(), pin.sha256.as_str())));
     ext4::make_modules_disk(program, tools, folder, &tree, &release, MODULES_DISK, &key)?;
     // Machines read these files as users of their own.
-    for file in [image, vmlinux, folder.join(MODULES_DISK)] {
+    for file in [vmlinux, folder.join(MODULES_DISK)] {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
             .map_err(DepotError::io("set permissions of", &file))?;
     }

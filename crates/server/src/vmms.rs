@@ -263,7 +263,7 @@ impl Vmms {
     fn xen(&self, guest: Guest) -> Option<VmmSpec> {
         let linux = self.linux.as_ref()?;
         Some(VmmSpec::Xen {
-            kernel: linux.image.clone(),
+            kernel: linux.vmlinux.clone(),
             initramfs: self.initramfs.as_ref().map(|initramfs| initramfs.path.clone()),
             bridge: wanted::BRIDGE.to_owned(),
             guest: arrangement::guest(guest),

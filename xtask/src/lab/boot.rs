@@ -69,7 +69,7 @@ const XEN: &str =
     "console=com1 com1=115200,8n1 spec-ctrl=eager-fpu dom0_max_vcpus=1 dom0_vcpus_pin";
 
 /// The privileged domain's memory where none is given, MiB.
-const DOMAIN_MEMORY: u32 = 448;
+const DOMAIN_MEMORY: u32 = 512;
 
 /// The kernel's own arguments, but for its console.
 const KERNEL: &str = "quiet cryptomgr.notests";

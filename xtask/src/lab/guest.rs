@@ -24,7 +24,8 @@ fn modules(hypervisor: Hypervisor) -> &'static [&'static str] {
     }
 }
 
-/// `vmlinuz`, `initramfs` and `busybox` in [`FOLDER`]; for KVM `qemu`, the tree.
+/// `vmlinux`, unpacked as nodes have it, `initramfs` and `busybox` in [`FOLDER`]; for Xen also `vmlinuz`, as disks have it,
+/// for KVM `qemu`, the tree.
 pub(crate) fn entries(hypervisor: Hypervisor, parts: &Parts) -> Result<Vec<Entry>> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "root"] {
@@ -38,17 +39,14 @@ pub(crate) fn entries(hypervisor: Hypervisor, parts: &Parts) -> Result<Vec<Entry
     let initramfs = kept(&format!("{name}-initramfs"), &archive.finish())?;
     let entry = |from, name: &str| Entry { from, to: format!("{FOLDER}/{name}").into() };
     let mut entries = vec![entry(initramfs, "initramfs"), entry(parts.busybox.clone(), "busybox")];
-    match hypervisor {
-        Hypervisor::Xen => entries.push(entry(parts.guest_kernel.clone(), "vmlinuz")),
-        Hypervisor::Kvm => {
-            // Unpacked, as nodes on QEMU have it.
-            let packed = fs::read(&parts.guest_kernel).context("cannot read the guest's kernel")?;
-            let kernel = gridgate_depot::unpacked_kernel(&packed)
-                .context("the guest's kernel cannot be unpacked")?;
-            entries.push(entry(kept(&format!("{name}-kernel"), &kernel)?, "vmlinuz"));
-            entries.push(entry(parts.qemu.clone(), "qemu"));
-        }
-    }
+    let packed = fs::read(&parts.guest_kernel).context("cannot read the guest's kernel")?;
+    let kernel = gridgate_depot::unpacked_kernel(&packed)
+        .context("the guest's kernel cannot be unpacked")?;
+    entries.push(entry(kept(&format!("{name}-kernel"), &kernel)?, "vmlinux"));
+    entries.push(match hypervisor {
+        Hypervisor::Xen => entry(parts.guest_kernel.clone(), "vmlinuz"),
+        Hypervisor::Kvm => entry(parts.qemu.clone(), "qemu"),
+    });
     Ok(entries)
 }
 

@@ -112,7 +112,7 @@ impl Backend for KvmMicrovm {
     const PROCESSES_ARE_THE_HOSTS: bool = false;
 
     fn vmm() -> VmmSpec {
-        on_kvm(QemuMachine::Microvm, "vmlinuz")
+        on_kvm(QemuMachine::Microvm, "vmlinux")
     }
     fn bad_kernel() -> VmmSpec {
         on_kvm(QemuMachine::Microvm, "initramfs")
@@ -127,7 +127,7 @@ impl Backend for KvmQ35 {
     const PROCESSES_ARE_THE_HOSTS: bool = false;
 
     fn vmm() -> VmmSpec {
-        on_kvm(QemuMachine::Q35, "vmlinuz")
+        on_kvm(QemuMachine::Q35, "vmlinux")
     }
     fn bad_kernel() -> VmmSpec {
         on_kvm(QemuMachine::Q35, "initramfs")

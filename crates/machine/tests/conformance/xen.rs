@@ -28,7 +28,7 @@ impl Backend for Pv {
     const PROCESSES_ARE_THE_HOSTS: bool = false;
 
     fn vmm() -> VmmSpec {
-        domain("vmlinuz", XenGuest::Pv)
+        domain("vmlinux", XenGuest::Pv)
     }
     fn bad_kernel() -> VmmSpec {
         domain("busybox", XenGuest::Pv)
@@ -43,7 +43,7 @@ impl Backend for Pvh {
     const PROCESSES_ARE_THE_HOSTS: bool = false;
 
     fn vmm() -> VmmSpec {
-        domain("vmlinuz", XenGuest::Pvh)
+        domain("vmlinux", XenGuest::Pvh)
     }
     fn bad_kernel() -> VmmSpec {
         domain("busybox", XenGuest::Pvh)

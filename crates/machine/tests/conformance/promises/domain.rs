@@ -9,7 +9,7 @@ use gridgate_machine::{
     find,
 };
 
-use crate::archive::run;
+use crate::archive::{of_lab_guest, run};
 use crate::guest::{self, READY};
 use crate::lab::{Backend, Lab, PATIENCE, Screen, shim_pid, start};
 
@@ -78,8 +78,7 @@ pub fn a_domain_of_that_name_that_is_not_ours_is_left_alone<B: Backend>() {
     let machine = lab.up::<B>("a");
     let name = LiveDomain::of(&lab.spec::<B>("a")).unwrap().state().unwrap().name;
     machine.kill().unwrap();
-    let guest = crate::archive::lab_guest().unwrap();
-    let (kernel, initramfs) = (guest.join("vmlinuz"), guest.join("initramfs"));
+    let (kernel, initramfs) = (of_lab_guest("vmlinux"), of_lab_guest("initramfs"));
     let file = lab.path().join("foreign.cfg");
     let text = format!(
         "name=\"{name}\"\ntype=\"pv\"\nmemory=96\nkernel={kernel:?}\nramdisk={initramfs:?}\n"
@@ -177,11 +176,11 @@ pub fn live_limits_and_pauses<B: Backend>() {
     assert_eq!(reason, "its domain was destroyed by somebody else");
 }
 
-/// The machine `a`, whose kernel is the one on its disk.
-fn from_its_disk<B: Backend>(lab: &Lab, on_disk: VmmSpec) -> MachineSpec {
+/// The machine `a`, whose kernel is the one on its disk: this file for the lab's guests.
+fn from_its_disk<B: Backend>(lab: &Lab, kernel: &str) -> MachineSpec {
     let mut spec = lab.spec::<B>("a");
-    let VmmSpec::Xen { kernel, initramfs: Some(initramfs), .. } = on_disk else { unreachable!() };
     std::fs::remove_file(&spec.disks[0].path).unwrap();
+    let (kernel, initramfs) = (of_lab_guest(kernel), of_lab_guest("initramfs"));
     guest::disk_with_kernel(&spec.disks[0].path, &kernel, &initramfs);
     let VmmSpec::Xen { kernel, initramfs, boot, .. } = &mut spec.vmm else { unreachable!() };
     *boot = XenBoot::Pygrub;
@@ -191,7 +190,7 @@ fn from_its_disk<B: Backend>(lab: &Lab, on_disk: VmmSpec) -> MachineSpec {
 
 pub fn boots_the_kernel_on_its_disk<B: Backend>() {
     let lab = Lab::new();
-    let machine = start(&from_its_disk::<B>(&lab, B::vmm())).unwrap();
+    let machine = start(&from_its_disk::<B>(&lab, "vmlinuz")).unwrap();
     assert_eq!(loops(&lab), 1, "the disk is a device for the guest only");
     let mut screen = Screen::write(&machine);
     screen.expect(READY);
@@ -210,7 +209,7 @@ pub fn boots_the_kernel_on_its_disk<B: Backend>() {
 
 pub fn a_disk_without_a_good_kernel_is_told<B: Backend>() {
     let lab = Lab::new();
-    let mut spec = from_its_disk::<B>(&lab, B::bad_kernel());
+    let mut spec = from_its_disk::<B>(&lab, "busybox");
     let why = failure(start(&spec).unwrap_err()).to_string();
     let disk = spec.disks[0].path.display();
     assert_eq!(why, format!("disk {disk}: its kernel is not a kernel that Xen can load"));
