@@ -15,12 +15,12 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde_json::{Value, json};
 
-use crate::patience::told;
+use crate::patience::Deadline;
 use crate::vmm::Seat;
 
 /// Longest line and most lines of events before an answer: a VMM that a guest has taken
 /// over must not fill the shim's memory.
-const LINE: u64 = 64 << 10;
+const LONGEST: u64 = 64 << 10;
 const EVENTS: usize = 64;
 
 /// Has QEMU carry out `command` and gives back what it returns. It answers from its main loop: at once where that has a
@@ -32,7 +32,8 @@ pub(super) fn command(
     arguments: &Value,
     patience: Duration,
 ) -> io::Result<Value> {
-    let mut session = Session::open(connect(seat, path)?, patience)?;
+    let deadline = Deadline::of("QEMU", patience);
+    let mut session = Session::open(connect(seat, path)?, deadline)?;
     session.ask("qmp_capabilities", &json!({}))?;
     session.ask(command, arguments)
 }
@@ -46,16 +47,37 @@ fn connect(seat: &Seat<'_>, path: &Path) -> io::Result<UnixStream> {
 }
 
 struct Session {
-    reader: BufReader<UnixStream>,
-    patience: Duration,
+    reader: BufReader<Line>,
+}
+
+/// The connection, until its deadline.
+struct Line {
+    stream: UnixStream,
+    deadline: Deadline,
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.deadline.left()?))?;
+        self.stream.read(buffer).map_err(|e| self.deadline.told(e))
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.deadline.left()?))?;
+        self.stream.write(bytes).map_err(|e| self.deadline.told(e))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 impl Session {
     /// Begins with QEMU's greeting.
-    fn open(stream: UnixStream, patience: Duration) -> io::Result<Self> {
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
-        let mut session = Self { reader: BufReader::new(stream), patience };
+    fn open(stream: UnixStream, deadline: Deadline) -> io::Result<Self> {
+        let mut session = Self { reader: BufReader::new(Line { stream, deadline }) };
         let greeting = session.line()?;
         match greeting.get("QMP") {
             Some(_) => Ok(session),
@@ -82,10 +104,7 @@ impl Session {
 
     fn line(&mut self) -> io::Result<Value> {
         let mut line = Vec::new();
-        (&mut self.reader)
-            .take(LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(|e| told(e, "QEMU", self.patience))?;
+        (&mut self.reader).take(LONGEST).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -97,6 +116,10 @@ impl Session {
 mod tests {
     use super::*;
     use crate::patience::CHANGE;
+
+    fn open(stream: UnixStream, patience: Duration) -> io::Result<Session> {
+        Session::open(stream, Deadline::of("QEMU", patience))
+    }
 
     /// The other side: says these lines, each after it has heard one, the first at once.
     fn speaks(lines: &'static [&'static str]) -> UnixStream {
@@ -121,7 +144,7 @@ mod tests {
     fn an_answer_is_found_behind_events() {
         let answer = "{\"event\": \"STOP\"}\n{\"return\": {\"x\": 1}}\n";
         let lines: &[&str] = Box::leak(Box::new([GREETING, answer]));
-        let mut session = Session::open(speaks(lines), CHANGE).unwrap();
+        let mut session = open(speaks(lines), CHANGE).unwrap();
         assert_eq!(session.ask("stop", &json!({})).unwrap(), json!({"x": 1}));
     }
 
@@ -129,17 +152,29 @@ mod tests {
     fn a_refusal_is_told_in_qemus_words() {
         let refusal = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such disk\"}}\n";
         let lines: &[&str] = Box::leak(Box::new([GREETING, refusal]));
-        let mut session = Session::open(speaks(lines), CHANGE).unwrap();
+        let mut session = open(speaks(lines), CHANGE).unwrap();
         let error = session.ask("stop", &json!({})).unwrap_err();
         assert_eq!(error.to_string(), "QEMU: no such disk");
-        assert!(Session::open(speaks(&["hello\n"]), CHANGE).is_err());
-        assert!(Session::open(speaks(&["{}\n"]), CHANGE).is_err());
+        assert!(open(speaks(&["hello\n"]), CHANGE).is_err());
+        assert!(open(speaks(&["{}\n"]), CHANGE).is_err());
     }
 
     #[test]
     fn a_silent_qemu_is_told_with_the_time() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let error = Session::open(ours, Duration::from_millis(10)).err().unwrap();
+        let error = open(ours, Duration::from_millis(10)).err().unwrap();
         assert_eq!(error.to_string(), "QEMU has not answered for 0.01 s");
+    }
+
+    #[test]
+    fn a_qemu_that_answers_ever_so_slowly_is_given_up() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            while theirs.write_all(b" ").is_ok() {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        let error = open(ours, Duration::from_millis(20)).err().unwrap();
+        assert_eq!(error.to_string(), "QEMU has not answered for 0.02 s");
     }
 }

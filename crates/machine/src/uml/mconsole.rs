@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, openat2};
 
-use crate::patience::told;
+use crate::patience::Deadline;
 use crate::vmm::{SEAT, Seat};
 
 const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
 const DATA: usize = 512;
+
+/// Of an answer: a guest must not fill the shim's memory.
+const LONGEST: usize = 64 << 10;
 
 /// Sends `command` to the socket at `path` below the seat and gives back the answer. A guest gives it from its interrupt
 /// handler: at once where it has a processor, which on a busy host may take a while.
@@ -35,16 +38,19 @@ pub(super) fn command(
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let target = openat2(&directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
     let socket = answering_socket(seat)?;
+    let deadline = Deadline::of("the guest's kernel", patience);
     socket.set_write_timeout(Some(patience))?;
-    socket.set_read_timeout(Some(patience))?;
     socket.send_to(&request(command)?, format!("/proc/self/fd/{}", target.as_raw_fd()))?;
     let mut answer = [0; 12 + DATA];
     let mut words = String::new();
     loop {
-        let length =
-            socket.recv(&mut answer).map_err(|e| told(e, "the guest's kernel", patience))?;
+        socket.set_read_timeout(Some(deadline.left()?))?;
+        let length = socket.recv(&mut answer).map_err(|e| deadline.told(e))?;
         let part = parse(&answer[..length])?;
         words.push_str(&part.text);
+        if words.len() > LONGEST {
+            return Err(io::Error::other("the guest's kernel does not stop answering"));
+        }
         if part.error {
             return Err(io::Error::other(words));
         }
