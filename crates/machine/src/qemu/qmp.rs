@@ -47,23 +47,23 @@ fn connect(seat: &Seat<'_>, path: &Path) -> io::Result<UnixStream> {
 }
 
 struct Session {
-    reader: BufReader<Line>,
+    reader: BufReader<Connection>,
 }
 
-/// The connection, until its deadline.
-struct Line {
+/// To QEMU, until its deadline.
+struct Connection {
     stream: UnixStream,
     deadline: Deadline,
 }
 
-impl Read for Line {
+impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(self.deadline.left()?))?;
         self.stream.read(buffer).map_err(|e| self.deadline.told(e))
     }
 }
 
-impl Write for Line {
+impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.deadline.left()?))?;
         self.stream.write(bytes).map_err(|e| self.deadline.told(e))
@@ -77,7 +77,7 @@ impl Write for Line {
 impl Session {
     /// Begins with QEMU's greeting.
     fn open(stream: UnixStream, deadline: Deadline) -> io::Result<Self> {
-        let mut session = Self { reader: BufReader::new(Line { stream, deadline }) };
+        let mut session = Self { reader: BufReader::new(Connection { stream, deadline }) };
         let greeting = session.line()?;
         match greeting.get("QMP") {
             Some(_) => Ok(session),
