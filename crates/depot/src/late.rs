@@ -116,6 +116,9 @@ mod tests {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-ec", &own(&late.around(script))]).current_dir(dir.path());
         let output = shell.output().unwrap();
+        // A script that failed has not waited for what it put off, which would write into the folder while that is removed.
+        let all = fs::File::open(folder.join("all")).unwrap();
+        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive).unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned(), dir)
     }
 

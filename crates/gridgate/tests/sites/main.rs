@@ -1,6 +1,6 @@
 //! The real thing: sites in real machines, each a story of its own home, whose chapters are named in the output with their
 //! times. Needs root and the Debian archive. They stand in one program so that two of them run at once: much of
-//! each is waiting. They begin in the order of their names, the longest first: a long one that begins last runs alone.
+//! each is waiting.
 
 #![allow(
     clippy::print_stdout,
@@ -8,11 +8,11 @@
     reason = "the chapters' names and times are this test's report"
 )]
 
+mod convert;
+mod depot;
 mod install;
 mod lab;
 mod life;
 mod overdue;
 mod stay;
 mod traces;
-mod travel;
-mod vmm;

@@ -2,7 +2,7 @@
 //! mended, what nobody needs goes, and the site is carried to a home that has no network at all. Needs root and
 //! the Debian archive. One story; the chapters are named in the output.
 
-mod air_gap;
+mod travel;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,12 +26,12 @@ fn a_depot_serves_is_kept_whole_and_travels() {
         lab.chapter("damage is found, named and mended", || damage(&lab));
         lab.chapter("what nobody needs goes, the rest stays", || sweep(&lab));
         lab.chapter("update --plan and update", || update(&lab));
-        lab.chapter("export", || air_gap::carried_out(&lab, &file));
+        lab.chapter("export", || travel::carried_out(&lab, &file));
         lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
     }
     let lab = Lab::new("depot", PROFILE);
-    lab.chapter("an altered export is refused", || air_gap::refused(&lab, &file));
-    lab.chapter("a home without any network comes up from it", || air_gap::carried_in(&lab, &file));
+    lab.chapter("an altered export is refused", || travel::refused(&lab, &file));
+    lab.chapter("a home without any network comes up from it", || travel::carried_in(&lab, &file));
     lab.chapter("destroy leaves nothing there", || traces::none_after_destroy(&lab));
 }
 
