@@ -226,11 +226,17 @@ impl Machine {
     /// # Errors
     /// When the shim cannot be reached or refuses.
     pub fn stop(&self, limit: Duration) -> Result<StopOutcome, MachineError> {
-        match self.begin_stop(limit) {
-            Ok(stopping) => stopping.wait(),
-            Err(MachineError::NotRunning { .. }) => Ok(StopOutcome::WasStopped),
-            Err(e) => Err(e),
-        }
+        ended(self.begin_stop(limit))
+    }
+
+    /// Like [`Machine::stop`], for a guest whose init is known to listen: the button is pressed once, and again only when half
+    /// of the limit is over, in case the guest has meanwhile begun to start anew. systemd gives Ctrl-Alt-Del back to the kernel
+    /// while it unmounts the last file systems: pressed then, it restarts the guest with what is still mounted.
+    ///
+    /// # Errors
+    /// Those of [`Machine::stop`].
+    pub fn stop_listening(&self, limit: Duration) -> Result<StopOutcome, MachineError> {
+        ended(self.ask_to_stop(limit, true))
     }
 
     /// Like [`Machine::stop`], but returns as soon as the shim has taken the
@@ -239,8 +245,12 @@ impl Machine {
     /// # Errors
     /// [`MachineError::NotRunning`]; when the shim cannot be reached or refuses.
     pub fn begin_stop(&self, limit: Duration) -> Result<Stopping, MachineError> {
+        self.ask_to_stop(limit, false)
+    }
+
+    fn ask_to_stop(&self, limit: Duration, listens: bool) -> Result<Stopping, MachineError> {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let stream = self.ask(&Request::Stop { limit_ms })?;
+        let stream = self.ask(&Request::Stop { limit_ms, listens })?;
         Ok(Stopping { machine: self.clone(), stream })
     }
 
@@ -488,5 +498,14 @@ impl Stopping {
             MachineState::Stopped { exit: Exit::Killed, .. } => StopOutcome::Killed,
             MachineState::Stopped { .. } | MachineState::Lost { .. } => StopOutcome::Failed,
         })
+    }
+}
+
+/// Waits for a stop that has begun; a machine that does not run was stopped.
+fn ended(begun: Result<Stopping, MachineError>) -> Result<StopOutcome, MachineError> {
+    match begun {
+        Ok(stopping) => stopping.wait(),
+        Err(MachineError::NotRunning { .. }) => Ok(StopOutcome::WasStopped),
+        Err(e) => Err(e),
     }
 }

@@ -13,6 +13,7 @@ use crate::failure::{Failure, Hint, caused};
 use crate::home::SiteDir;
 use crate::observe::{self, Found};
 use crate::pace;
+use crate::reunion;
 use crate::site::Site;
 use crate::task::Task;
 use crate::wait::blocking;
@@ -34,7 +35,16 @@ pub async fn node(
     let Found::Running(machine, _) = found else { return Ok(false) };
     let stage = task.stage(name, "stop", String::new());
     stage.waiting(format!("powering off, at most {} s", limit.as_secs()), machine.last_line());
-    let outcome = blocking(move || machine.stop(limit)).await?;
+    // Who has heard of its agent knows that its init listens.
+    if let Some(wanted) = site.wanted() {
+        reunion::wait(site, &wanted).await?;
+    }
+    let listens = site.links.heard(name).is_some();
+    let outcome = blocking(move || match listens {
+        true => machine.stop_listening(limit),
+        false => machine.stop(limit),
+    })
+    .await?;
     site.links.reset(name);
     match outcome {
         Ok(outcome) => {

@@ -21,8 +21,12 @@ pub(crate) const LONGEST: usize = 512;
 pub(crate) enum Request {
     /// Attach to the console.
     Console { access: ConsoleAccess },
-    /// Shut down; kill after the limit. Closing the connection withdraws the limit.
-    Stop { limit_ms: u64 },
+    /// Shut down; kill after the limit. Closing the connection withdraws the limit. `listens`: see [`crate::Machine::stop_listening`].
+    Stop {
+        limit_ms: u64,
+        #[serde(default)]
+        listens: bool,
+    },
     /// Change the running machine.
     Change { change: Change },
     /// Kill.

@@ -74,6 +74,8 @@ pub(super) struct Watch {
     button: Button,
     /// The guest was asked to shut down, whoever still waits for it: so often.
     presses: u32,
+    /// Not to be pressed again before this.
+    patient: Option<Instant>,
     ending: Option<Ending>,
     panic: Option<String>,
     /// Of a machine that is kept on one processor.
@@ -96,6 +98,7 @@ impl Watch {
             console_open: true,
             button: Button::Idle,
             presses: 0,
+            patient: None,
             ending: None,
             panic: None,
         })
@@ -275,12 +278,14 @@ impl Watch {
                     return false;
                 }
             },
-            Request::Stop { limit_ms } => {
+            Request::Stop { limit_ms, listens } => {
                 let limit = Duration::from_millis(limit_ms).min(Duration::from_secs(86400 * 365));
                 self.wake();
+                let now = Instant::now();
                 // Each stop presses: the guest may have missed an earlier one.
-                self.button = Button::Again(Instant::now());
-                Role::Stopping { deadline: Instant::now() + limit }
+                self.button = Button::Again(now);
+                self.patient = listens.then(|| now + limit / 2);
+                Role::Stopping { deadline: now + limit }
             }
             Request::Change { change } => {
                 let answer = match self.live.change(&change) {
@@ -346,7 +351,7 @@ impl Watch {
                 // Each costs a guest that is shutting down already: ever more seldom.
                 let wait = button.again() * (1 << self.presses.min(MOST_DOUBLED));
                 self.presses += 1;
-                Button::Again(now + wait)
+                Button::Again(self.patient.take().unwrap_or(now + wait))
             }
             Err(_) => Button::Again(Instant::now() + PRESS_AGAIN),
         };

@@ -10,6 +10,9 @@ use gridgate_machine::{
 use crate::guest::READY;
 use crate::lab::{Backend, Lab, PATIENCE, Screen, start};
 
+/// Longer than until a guest that may not listen yet is asked again.
+const LEFT_ALONE: Duration = Duration::from_secs(4);
+
 fn exit(state: &MachineState) -> &Exit {
     match state {
         MachineState::Stopped { exit, .. } => exit,
@@ -72,6 +75,21 @@ pub fn a_guest_that_missed_the_button_is_asked_again<B: Backend>() {
     let stopping = machine.begin_stop(PATIENCE).unwrap();
     screen.expect("missed 1");
     assert_eq!(stopping.wait().unwrap(), StopOutcome::Graceful);
+}
+
+/// While it shuts down, a second press might have its kernel restart it at once.
+pub fn a_guest_that_listens_is_left_to_it<B: Backend>() {
+    let lab = Lab::new();
+    let heard = "set -- $(cat /proc/uptime); [ $first ] && echo pr$((1))ssed $first $1 && poweroff -f; first=$1";
+    let (machine, mut screen) = shell_as_init::<B>(&lab, heard);
+    let outcome = machine.stop_listening(2 * LEFT_ALONE).unwrap();
+    screen.rest();
+    assert_eq!(outcome, StopOutcome::Graceful, "{}", screen.seen);
+    let times = screen.seen.split_once("pr1ssed ").expect(&screen.seen).1;
+    let times = times.split_whitespace().take(2).map(|time| time.parse::<f64>().unwrap());
+    let [first, second] = times.collect::<Vec<_>>().try_into().expect(&screen.seen);
+    let between = second - first;
+    assert!(between > 0.9 * LEFT_ALONE.as_secs_f64(), "pressed again after {between} s");
 }
 
 pub fn a_guest_that_will_not_stop_is_killed_at_the_limit<B: Backend>() {
