@@ -21,6 +21,9 @@ use crate::wait::blocking;
 /// Time a node gets to power off before its machine is killed, where machines are not slow.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// A machine that has run so long is not booting any more, also when its agent is not heard.
+const BOOTED: Duration = Duration::from_secs(600);
+
 /// Stops one node's machine; says how it ended. `Ok(false)`: it was not running. Without a limit it has [`LIMIT`], and
 /// more where machines are slow to come up.
 pub async fn node(
@@ -32,14 +35,10 @@ pub async fn node(
     let limit = limit.unwrap_or_else(|| LIMIT * pace::of(site));
     let dir = site.dir.node(name);
     let found = blocking(move || observe::machine(&dir)).await?;
-    let Found::Running(machine, _) = found else { return Ok(false) };
+    let Found::Running(machine, since) = found else { return Ok(false) };
     let stage = task.stage(name, "stop", String::new());
+    let listens = listens(site, name, since).await?;
     stage.waiting(format!("powering off, at most {} s", limit.as_secs()), machine.last_line());
-    // Who has heard of its agent knows that its init listens.
-    if let Some(wanted) = site.wanted() {
-        reunion::wait(site, &wanted).await?;
-    }
-    let listens = site.links.heard(name).is_some();
     let outcome = blocking(move || match listens {
         true => machine.stop_listening(limit),
         false => machine.stop(limit),
@@ -55,6 +54,16 @@ pub async fn node(
             Err(stage.fail(caused(ErrorKind::Node, format!("{name} could not be stopped"), &e)))
         }
     }
+}
+
+/// Whether a node's init is known to listen: its agent has spoken, or its machine has run for long (milliseconds).
+async fn listens(site: &Arc<Site>, name: &str, since: u64) -> Result<bool, Failure> {
+    let known = || site.links.heard(name).is_some() || since > BOOTED.as_millis() as u64;
+    if let Some(wanted) = site.wanted().filter(|_| !known()) {
+        // A moment, and only when this daemon is new.
+        reunion::wait(site, &wanted).await?;
+    }
+    Ok(known())
 }
 
 fn outcome_word(outcome: StopOutcome) -> &'static str {
