@@ -1,10 +1,9 @@
 //! The command line's requests; see `gridgate_protocol::site_api` for the table.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,19 +12,19 @@ use axum::{Json, Router};
 use gridgate_protocol::depot_api::UpdateRequest;
 use gridgate_protocol::drift::DriftCommand;
 use gridgate_protocol::site_api::{
-    ConvertRequest, DownRequest, ErrorKind, Event, ImageExplanation, InstallRequest, RunCommand,
+    ConvertRequest, DownRequest, ErrorKind, ImageExplanation, InstallRequest, RunCommand,
     SiteStatus, SiteSummary, UpRequest,
 };
 use sha2::{Digest, Sha256};
-use tokio_stream::wrappers::ReceiverStream;
 
+use crate::begin::{begin, begin_instead};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Hint, failure};
 use crate::images::Installed;
 use crate::install::record;
 use crate::observe::{self, Found};
 use crate::site::Site;
-use crate::task::{self, Task};
+use crate::task::Task;
 use crate::vmms::Vmms;
 use crate::wait::blocking;
 use crate::wanted::Wanted;
@@ -146,7 +145,10 @@ async fn status(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> 
     Ok(Json(site_status(&site, &wanted).await?).into_response())
 }
 
-async fn site_status(site: &Arc<Site>, wanted: &Arc<Wanted>) -> Result<SiteStatus, Failure> {
+pub(crate) async fn site_status(
+    site: &Arc<Site>,
+    wanted: &Arc<Wanted>,
+) -> Result<SiteStatus, Failure> {
     reunion::wait(site, wanted).await?;
     let (site, wanted) = (site.clone(), wanted.clone());
     blocking(move || observe::site(&site, &wanted)).await
@@ -173,7 +175,7 @@ pub(crate) fn request_key(request: &impl serde::Serialize) -> String {
 async fn down(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>, body: Bytes) -> Answer {
     let (site, _) = known(&daemon, &name)?;
     let limit = up::limit(down_request(&body)?.limit_s);
-    begin(&site, "down", String::new(), move |site, task| async move {
+    begin_instead(&site, "down", "", move |site, task| async move {
         stop::all(&site, limit, &task).await
     })
 }
@@ -188,7 +190,7 @@ fn down_request(body: &Bytes) -> Result<DownRequest, Failure> {
 
 async fn destroy(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer {
     let site = daemon.site(&name)?;
-    begin(&site, "destroy", String::new(), move |site, task| async move {
+    begin_instead(&site, "destroy", "", move |site, task| async move {
         stop::destroy(&site, &task).await?;
         daemon.forget(&site.name);
         Ok(true)
@@ -226,9 +228,13 @@ async fn node_action(
         "start" | "stop" | "restart" | "kill" | "rollback" | "discard" => action.clone(),
         other => return Err(failure(ErrorKind::NotFound, format!("no action {other}")).into()),
     };
-    begin(&site, &format!("{action} {node}"), String::new(), move |site, task| async move {
-        node_task(&site, &wanted, &node, &act, limit, &task).await
-    })
+    let (title, of) = (format!("{action} {node}"), node.clone());
+    let work =
+        move |site, task| async move { node_task(&site, &wanted, &node, &act, limit, &task).await };
+    match action.as_str() {
+        "stop" | "kill" => begin_instead(&site, &title, &of, work),
+        _ => begin(&site, &title, String::new(), work),
+    }
 }
 
 async fn node_convert(
@@ -310,80 +316,6 @@ async fn installations(
     let (site, _) = known_node(&daemon, &name, &node)?;
     let records = blocking(move || record::all(&site.dir.node(&node))).await?;
     Ok(Json(records).into_response())
-}
-
-/// Starts a task, or joins the equal one under way, and streams its events.
-fn begin<F, T>(site: &Arc<Site>, name: &str, request: String, work: F) -> Answer
-where
-    F: FnOnce(Arc<Site>, Arc<Task>) -> T + Send + 'static,
-    T: Future<Output = Result<bool, Failure>> + Send + 'static,
-{
-    let (task, fresh) = site.begin(name, request)?;
-    if fresh {
-        let (site, task) = (site.clone(), task.clone());
-        let work = work(site.clone(), task.clone());
-        tokio::spawn(async move {
-            // A panic in the work must still end the task for those who listen.
-            let event = match tokio::spawn(work).await {
-                Ok(Ok(changed)) => done(&site, &task, changed).await,
-                Ok(Err(failure)) => Event::Failed(*failure),
-                Err(e) => Event::Failed(*crate::failure::caused(
-                    ErrorKind::Internal,
-                    format!("`{}` ended early; this is a fault of gridgate", task.name),
-                    &e,
-                )),
-            };
-            task.emit(event);
-        });
-    }
-    Ok(stream(task, !fresh))
-}
-
-async fn done(site: &Arc<Site>, task: &Task, changed: bool) -> Event {
-    let status = match site.wanted().filter(|_| site.dir.path().exists()) {
-        Some(wanted) => site_status(site, &wanted).await.ok().map(|mut status| {
-            status.task = None;
-            status
-        }),
-        None => None,
-    };
-    Event::Done { status, millis: task.millis(), changed }
-}
-
-/// A task's events as an answer.
-pub(crate) fn stream(task: Arc<Task>, joined: bool) -> Response {
-    let (sender, receiver) =
-        tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(64);
-    tokio::spawn(async move {
-        if joined {
-            let event = Event::Joined { task: task.name.clone() };
-            if sender.send(Ok(line(&event))).await.is_err() {
-                return;
-            }
-        }
-        let mut from = 0;
-        loop {
-            let (events, mut more) = task.read(from);
-            from += events.len();
-            for event in events {
-                let last = task::is_last(&event);
-                if sender.send(Ok(line(&event))).await.is_err() || last {
-                    return;
-                }
-            }
-            if more.wait_for(|length| *length > from).await.is_err() {
-                return;
-            }
-        }
-    });
-    Body::from_stream(ReceiverStream::new(receiver)).into_response()
-}
-
-fn line(event: &Event) -> Bytes {
-    let mut json = serde_json::to_vec(event)
-        .unwrap_or_else(|e| format!("{{\"warning\":{{\"text\":\"{e}\"}}}}").into());
-    json.push(b'\n');
-    json.into()
 }
 
 async fn profile(

@@ -18,7 +18,8 @@ use gridgate_protocol::depot_api::{
 };
 use gridgate_protocol::site_api::{ErrorKind, Event, SiteSource};
 
-use crate::api::{Answer, request_key, stream};
+use crate::api::{Answer, request_key};
+use crate::begin::stream;
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Hint, caused, failure};
 use crate::home::{SiteDir, write_atomic};

@@ -16,6 +16,7 @@
 mod access;
 mod api;
 mod arrangement;
+mod begin;
 mod checks;
 mod choice;
 mod convert;

@@ -14,7 +14,7 @@ use gridgate_protocol::site_api::{CheckRun, ErrorKind};
 use crate::failure::{Failure, caused, failure};
 use crate::home::{Home, SiteDir};
 use crate::install::{ArchiveService, InstallServer, Installations, Links};
-use crate::task::{Slot, Task};
+use crate::task::{Begun, Slot, Task};
 use crate::wanted::Wanted;
 
 /// A site that this daemon knows.
@@ -109,6 +109,16 @@ impl Site {
     /// Begins a task, or gives the equal one under way (`false`), or refuses.
     pub fn begin(&self, name: &str, request: String) -> Result<(Arc<Task>, bool), Failure> {
         self.task.begin(&self.name, name, request)
+    }
+
+    /// The same; a task under way that `yields` gives up, and ends before the new one's work begins.
+    pub fn begin_instead(
+        &self,
+        name: &str,
+        request: String,
+        yields: impl FnOnce(&Task) -> bool,
+    ) -> Result<Begun, Failure> {
+        self.task.begin_instead(&self.name, name, request, yields)
     }
 
     /// Result of the last site checks.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! running ──(Done | Failed event)──> ended
+//!    └──(another task is to come instead: it gives up what it waits for)──> ended
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub struct Task {
     started: Instant,
     events: Mutex<Vec<Event>>,
     length: watch::Sender<usize>,
+    /// The task that is to come instead.
+    instead: watch::Sender<Option<String>>,
 }
 
 impl Task {
@@ -32,6 +35,7 @@ impl Task {
             started: Instant::now(),
             events: Mutex::new(Vec::new()),
             length: watch::Sender::new(0),
+            instead: watch::Sender::new(None),
         })
     }
 
@@ -58,6 +62,43 @@ impl Task {
         events.last().is_some_and(is_last)
     }
 
+    /// Returns when the last event has been said.
+    async fn over(&self) {
+        let mut more = self.length.subscribe();
+        // Its sender is this task's own.
+        let _ = more.wait_for(|_| self.ended()).await;
+    }
+
+    /// Has it give up what it waits for: another task is to come instead.
+    fn give_up(&self, instead: &str) {
+        self.instead.send_replace(Some(instead.to_owned()));
+    }
+
+    /// Refuses when it is to give up: for before it begins something new.
+    pub fn go_on(&self) -> Result<(), Failure> {
+        match &*self.instead.borrow() {
+            None => Ok(()),
+            Some(instead) => Err(given_up(&self.name, instead)),
+        }
+    }
+
+    /// Returns when it is to give up, with the failure that it then is.
+    pub async fn given_up(&self) -> Failure {
+        let mut asked = self.instead.subscribe();
+        // Its sender is this task's own.
+        let instead =
+            asked.wait_for(Option::is_some).await.ok().and_then(|instead| instead.clone());
+        given_up(&self.name, instead.as_deref().unwrap_or("another task"))
+    }
+
+    /// Waits until the task that this one comes instead of has ended.
+    pub async fn take_over(self: &Arc<Self>, before: &Task) {
+        let stage = self.stage("site", "wait", String::new());
+        stage.waiting(format!("the end of `{}`, which gives up its waits", before.name), None);
+        before.over().await;
+        stage.finish(format!("`{}` has ended", before.name));
+    }
+
     /// Events from this index on, and a receiver that wakes when there are more.
     pub fn read(&self, from: usize) -> (Vec<Event>, watch::Receiver<usize>) {
         let receiver = self.length.subscribe();
@@ -79,6 +120,11 @@ impl Task {
             started: Instant::now(),
         }
     }
+}
+
+fn given_up(task: &str, instead: &str) -> Failure {
+    failure(ErrorKind::Busy, format!("`{task}` was given up for `{instead}`"))
+        .hint("what it had begun is kept: the same command goes on from there")
 }
 
 /// Whether an event ends its task.
@@ -104,20 +150,46 @@ impl Slot {
         name: &str,
         request: String,
     ) -> Result<(Arc<Task>, bool), Failure> {
+        let begun = self.begin_instead(owner, name, request, |_| false)?;
+        Ok((begun.task, begun.fresh))
+    }
+
+    /// The same; a task under way that `yields` is not waited for but told to give up, and ends before this one's work begins.
+    pub fn begin_instead(
+        &self,
+        owner: &str,
+        name: &str,
+        request: String,
+        yields: impl FnOnce(&Task) -> bool,
+    ) -> Result<Begun, Failure> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = slot.as_ref().filter(|task| !task.ended()) {
+        let under_way = slot.clone().filter(|task| !task.ended());
+        if let Some(task) = &under_way {
             if task.name == name && task.request == request {
-                return Ok((task.clone(), false));
+                return Ok(Begun { task: task.clone(), fresh: false, before: None });
             }
-            let seconds = task.millis() / 1000;
-            let what = format!("{owner} is busy with `{}` for {seconds} s", task.name);
-            return Err(failure(ErrorKind::Busy, what)
-                .hint("wait for it to end: `gridgate status --watch`"));
+            if !yields(task) {
+                let seconds = task.millis() / 1000;
+                let what = format!("{owner} is busy with `{}` for {seconds} s", task.name);
+                return Err(failure(ErrorKind::Busy, what)
+                    .hint("wait for it to end: `gridgate status --watch`"));
+            }
+            task.give_up(name);
         }
         let task = Task::new(name, request);
         *slot = Some(task.clone());
-        Ok((task, true))
+        Ok(Begun { task, fresh: true, before: under_way })
     }
+}
+
+/// A task that was begun, or joined.
+pub struct Begun {
+    /// It.
+    pub task: Arc<Task>,
+    /// Whether it is new.
+    pub fresh: bool,
+    /// What it comes instead of, to be waited for.
+    pub before: Option<Arc<Task>>,
 }
 
 /// A stage of a task.
@@ -148,6 +220,11 @@ impl Stage {
             what: what.into(),
             last_line,
         });
+    }
+
+    /// See [`Task::given_up`].
+    pub async fn given_up(&self) -> Failure {
+        self.task.given_up().await
     }
 
     /// It is done.
@@ -197,6 +274,34 @@ mod tests {
         assert_eq!(events.len(), 2);
         assert!(is_last(&events[1]) && *more.borrow_and_update() == 2);
         assert!(slot.begin("site", "down", "two".into()).is_ok());
+    }
+
+    #[test]
+    fn a_task_that_yields_ends_before_the_one_instead_of_it_works() {
+        let slot = Slot::default();
+        let (up, _) = slot.begin("site", "up", "one".into()).unwrap();
+        assert!(up.go_on().is_ok());
+        assert!(slot.begin("site", "check", String::new()).is_err());
+        let refused =
+            slot.begin_instead("site", "down", String::new(), |task| task.name == "start");
+        assert!(refused.is_err());
+        let down =
+            slot.begin_instead("site", "down", String::new(), |task| task.name == "up").unwrap();
+        assert!(down.fresh && slot.current().is_some_and(|task| task.name == "down"));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let before = down.before.unwrap();
+            let over = down.task.take_over(&before);
+            let works = async {
+                let failure = up.given_up().await;
+                assert_eq!(failure.what, "`up` was given up for `down`");
+                assert!(up.go_on().is_err() && down.task.read(0).0.len() == 2, "it waits");
+                up.emit(Event::Failed(*failure));
+            };
+            tokio::join!(over, works);
+        });
+        let joined = slot.begin_instead("site", "down", String::new(), |_| true).unwrap();
+        assert!(!joined.fresh && joined.before.is_none() && joined.task.go_on().is_ok());
     }
 
     #[test]

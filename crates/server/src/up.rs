@@ -95,6 +95,7 @@ async fn carry_out(
     patience_s: Option<u32>,
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
+    task.go_on()?;
     for step in plan.steps.iter().filter(|step| step.action == PlanAction::Remove) {
         stop::node(site, &step.node, None, task).await?;
         site.links.remove(&step.node);
@@ -284,6 +285,7 @@ pub async fn boot(
     task: &Arc<Task>,
 ) -> Result<(), Failure> {
     let turn = turns::take(wanted.choice(name)?.engine, name, task).await?;
+    task.go_on()?;
     let stage = launch(site, wanted, name, &vmms, task, "boot").await?;
     let ready = finish_wait(site, wanted, name, stage);
     let booted = async {
@@ -378,6 +380,7 @@ async fn settle(
     if !check {
         return Ok(());
     }
+    task.go_on()?;
     let run = checks::run(site, wanted, task).await?;
     if run.passed() {
         return Ok(());

@@ -25,14 +25,17 @@ const BOOTING: Duration = Duration::from_secs(300);
 /// Installing packages may take this long without news.
 const INSTALLING: Duration = Duration::from_secs(3600);
 
-/// Waits until a node runs what is published, or its machine ends.
+/// Waits until a node runs what is published, its machine ends, or the task is to give up.
 pub async fn for_node(
     site: &Arc<Site>,
     wanted: &Arc<Wanted>,
     node: &str,
     stage: &Stage,
 ) -> Result<NodeStatus, Failure> {
-    within(site, wanted, node, stage, None).await
+    tokio::select! {
+        ready = within(site, wanted, node, stage, None) => ready,
+        given_up = stage.given_up() => Err(given_up),
+    }
 }
 
 /// Like [`for_node`]; with a patience, a node that has applied what is published and is not healthy after it is a

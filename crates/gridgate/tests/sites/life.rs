@@ -22,6 +22,7 @@ fn a_site_is_born_used_hurt_changed_and_destroyed() {
     lab.chapter("an agent is killed", || agent_killed(&lab));
     lab.chapter("the profile changes", || changed(&lab));
     lab.chapter("down and up from the same disks", || rest(&lab));
+    lab.chapter("down does not wait for what an up waits for", || given_up(&lab));
     lab.chapter("destroy leaves nothing", || traces::none_after_destroy(&lab));
 }
 
@@ -213,6 +214,23 @@ fn rest(lab: &Lab) {
     let events = lab.events(&["--json", "up", &lab.profile()]);
     all_running(&lab::done(&events)["status"]);
     all_checks_passed(&lab::done(&events)["status"]);
+}
+
+fn given_up(lab: &Lab) {
+    lab.events(&["--json", "down"]);
+    let mut up = lab.spawn(&["--json", "up", &lab.profile()]);
+    up.read_until(|event| event["waiting"]["stage"] == "boot");
+    let refused = lab.run(&["check"]);
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    let events = lab.events(&["--json", "down"]);
+    assert!(events.iter().any(|event| event["finished"]["stage"] == "wait"), "{events:?}");
+    for node in lab::done(&events)["status"]["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["state"], "stopped", "{node}");
+    }
+    let (events, status) = up.all();
+    assert_eq!(status.code(), Some(7), "{events:?}");
+    let failure = &events.last().expect("a last event")["failed"];
+    assert_eq!(failure["what"], "`up` was given up for `down`", "{failure}");
 }
 
 fn all_running(status: &Value) {
