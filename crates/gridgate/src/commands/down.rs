@@ -13,6 +13,8 @@ use crate::show::figures::millis;
 use crate::show::screen;
 
 /// Stop all machines of a site; disks stay
+///
+/// An `up`, `start`, `restart` or `convert` of this site that still waits for its nodes gives up.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
