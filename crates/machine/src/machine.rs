@@ -230,7 +230,7 @@ impl Machine {
     }
 
     /// Like [`Machine::stop`], for a guest whose init is known to listen: the button is pressed once, and again only when half
-    /// of the limit is over, in case the guest has meanwhile begun to start anew. systemd gives Ctrl-Alt-Del back to the kernel
+    /// of the limit is over, and 10 s, in case the guest was about to start anew. systemd gives Ctrl-Alt-Del back to the kernel
     /// while it unmounts the last file systems: pressed then, it restarts the guest with what is still mounted.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::observe::{self, Found};
 use crate::pace;
 use crate::reunion;
 use crate::site::Site;
-use crate::task::Task;
+use crate::task::{Stage, Task};
 use crate::wait::blocking;
 
 /// Time a node gets to power off before its machine is killed, where machines are not slow.
@@ -37,7 +37,7 @@ pub async fn node(
     let found = blocking(move || observe::machine(&dir)).await?;
     let Found::Running(machine, since) = found else { return Ok(false) };
     let stage = task.stage(name, "stop", String::new());
-    let listens = listens(site, name, since).await?;
+    let listens = listens(site, name, since, &stage).await?;
     stage.waiting(format!("powering off, at most {} s", limit.as_secs()), machine.last_line());
     let outcome = blocking(move || match listens {
         true => machine.stop_listening(limit),
@@ -57,10 +57,11 @@ pub async fn node(
 }
 
 /// Whether a node's init is known to listen: its agent has spoken, or its machine has run for long (milliseconds).
-async fn listens(site: &Arc<Site>, name: &str, since: u64) -> Result<bool, Failure> {
+async fn listens(site: &Arc<Site>, name: &str, since: u64, stage: &Stage) -> Result<bool, Failure> {
     let known = || site.links.heard(name).is_some() || since > BOOTED.as_millis() as u64;
     if let Some(wanted) = site.wanted().filter(|_| !known()) {
         // A moment, and only when this daemon is new.
+        stage.waiting("its agent's word, if it has one", None);
         reunion::wait(site, &wanted).await?;
     }
     Ok(known())

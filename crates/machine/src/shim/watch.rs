@@ -30,6 +30,9 @@ const INPUT: usize = 4096;
 /// Between two presses of a power button that is not there yet.
 const PRESS_AGAIN: Duration = Duration::from_millis(250);
 
+/// A guest that listens is left alone at least so long once it was asked: with a short limit it is rather killed.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
 /// So often the pause between two presses doubles.
 const MOST_DOUBLED: u32 = 3;
 
@@ -284,7 +287,7 @@ impl Watch {
                 let now = Instant::now();
                 // Each stop presses: the guest may have missed an earlier one.
                 self.button = Button::Again(now);
-                self.patient = listens.then(|| now + limit / 2);
+                self.patient = listens.then(|| now + LEFT_ALONE.max(limit / 2));
                 Role::Stopping { deadline: now + limit }
             }
             Request::Change { change } => {

@@ -56,7 +56,7 @@ macro_rules! backend {
                 stops_gracefully,
                 stops_gracefully_when_asked_before_the_guest_is_up,
                 a_guest_that_missed_the_button_is_asked_again,
-                a_guest_that_listens_is_left_to_it,
+                a_guest_that_listens_is_asked_once,
                 a_guest_that_will_not_stop_is_killed_at_the_limit,
                 an_interrupted_stop_kills_nothing,
                 kills,
