@@ -137,6 +137,8 @@ async fn join(nodes: Vec<tokio::task::JoinHandle<Result<(), Failure>>>) -> Resul
         }
     }
     let Some(mut first) = failures.pop() else { return Ok(()) };
+    // What is said of the task as a whole is the same of each node.
+    failures.retain(|other| other.what != first.what);
     for other in failures {
         first.why.push(other.what);
         first.why.extend(other.why);

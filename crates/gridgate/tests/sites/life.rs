@@ -231,6 +231,7 @@ fn given_up(lab: &Lab) {
     assert_eq!(status.code(), Some(7), "{events:?}");
     let failure = &events.last().expect("a last event")["failed"];
     assert_eq!(failure["what"], "`up` was given up for `down`", "{failure}");
+    assert_eq!(failure["why"], serde_json::json!([]), "it is said once");
 }
 
 fn all_running(status: &Value) {
