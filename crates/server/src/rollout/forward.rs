@@ -62,11 +62,11 @@ pub async fn run(
     };
     let mut healthy = healthy(&course).await?;
     for (index, node) in nodes.iter().enumerate() {
+        task.go_on().map_err(|given_up| ended(given_up, &nodes[index..]))?;
         let image = images.and_then(|images| images.by_node.get(&node.name).cloned());
         let grow = plan::has(plan, &node.name, PlanAction::GrowDisk);
         if let Err(failed) = one(&course, node, image, grow, &healthy).await {
-            let left: Vec<&str> = nodes[index + 1..].iter().map(|n| n.name.as_str()).collect();
-            return Err(ended(failed, &left));
+            return Err(ended(failed, &nodes[index + 1..]));
         }
         if !healthy.contains(&node.name) {
             healthy.push(node.name.clone());
@@ -90,7 +90,8 @@ fn turn(node: &CompiledNode) -> u8 {
     }
 }
 
-fn ended(mut failed: Failure, left: &[&str]) -> Failure {
+fn ended(mut failed: Failure, left: &[&CompiledNode]) -> Failure {
+    let left: Vec<&str> = left.iter().map(|node| node.name.as_str()).collect();
     if !left.is_empty() {
         failed.why.push(format!("not begun: {}", left.join(", ")));
     }
